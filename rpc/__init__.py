@@ -1,0 +1,1 @@
+"""The only words the two tiers share."""
