@@ -34,11 +34,10 @@ project=$(sha256sum <pyproject.toml | cut -c1-16)
 
 if [ "$(sed -n 1p "$stamp" 2>/dev/null)" != "$locks" ]; then
   echo "installing what requirements/lock.txt names"
-  pip install --require-hashes -r requirements/lock.txt
+  pip install --use-pep517 --require-hashes -r requirements/lock.txt
   if [ "$libvirt" = yes ]; then
     echo "building libvirt-python"
-    # An sdist: its build needs setuptools, which pip brings for the build alone.
-    pip install --require-hashes -r requirements/lock-libvirt.txt
+    pip install --use-pep517 --require-hashes -r requirements/lock-libvirt.txt
   fi
 fi
 if [ "$(cat "$stamp" 2>/dev/null)" != "$locks"$'\n'"$project" ]; then

@@ -33,6 +33,11 @@ PRODUCT = sorted(
 MAY_USE_PYTEST = {ROOT / "otp" / "testing.py"} | set((ROOT / "otp" / "testing").glob("*.py"))
 
 
+OURS = frozenset(
+    {"otp", "drivers", "config", "rpc", "automation", "orchestration", "metrics", "grafana"}
+)
+
+
 def imported(tree: ast.AST) -> set[str]:
     """Top-level names a module imports, relative imports as "."."""
     names: set[str] = set()
@@ -72,6 +77,37 @@ def test_otp_loads_no_foreign_module_when_it_runs():
     )
 
     assert set(done.stdout.split()) - sys.stdlib_module_names == {"otp"}
+
+
+def imported_modules(source: str) -> set[str]:
+    """Full names of the modules of ours that a source imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.split(".")[0] in OURS}
+
+
+def beyond_the_client(source: str) -> set[str]:
+    """What of ours a source imports that is not orchestration.client (or a name in it)."""
+    allowed = ("orchestration", "orchestration.client")
+    return {
+        name
+        for name in imported_modules(source)
+        if name not in allowed and not name.startswith("orchestration.client.")
+    }
+
+
+def test_cli_uses_nothing_of_ours_but_the_client():
+    assert beyond_the_client((ROOT / "cli.py").read_text()) == set()
+
+
+def test_import_of_another_package_by_the_cli_is_found():
+    source = "from orchestration.client import Client\ndef plan():\n    import config.loader\n"
+
+    assert beyond_the_client(source) == {"config.loader"}
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
