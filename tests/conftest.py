@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 SYSTEM = Path(__file__).parent / "system"
+UNPACKED = Path(__file__).parents[1] / ".cache" / "prometheus" / "usr" / "bin"
 
 for _name in [name for name in os.environ if name.startswith("CLOUDCTL_")]:
     del os.environ[_name]
@@ -41,3 +42,19 @@ def own_default_folders() -> Iterator[None]:
             patch.setenv(variable, f"{home}/{variable.lower()}")
         yield
     shutil.rmtree(home)
+
+
+def _unpacked(name: str) -> str:
+    found = shutil.which(name, path=f"{UNPACKED}:{os.environ.get('PATH', os.defpath)}")
+    assert found is not None, f"{name} is missing: run scripts/prometheus.sh"
+    return found
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    return _unpacked("promtool")
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> str:
+    return _unpacked("prometheus")
