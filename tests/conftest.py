@@ -6,16 +6,27 @@ are empty temporary ones, so no test can meet (or harm) a server somebody really
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 SYSTEM = Path(__file__).parent / "system"
-UNPACKED = Path(__file__).parents[1] / ".cache" / "prometheus" / "usr" / "bin"
+UNPACKED = ROOT / ".cache" / "prometheus" / "usr" / "bin"
 
 for _name in [name for name in os.environ if name.startswith("CLOUDCTL_")]:
     del os.environ[_name]
@@ -55,6 +66,72 @@ def promtool() -> str:
     return _unpacked("promtool")
 
 
-@pytest.fixture(scope="session")
-def prometheus() -> str:
-    return _unpacked("prometheus")
+@pytest.fixture(scope="module")
+def scraping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Prometheus]]:
+    """Starts a real Prometheus with the committed configuration, scraping the target it is given."""
+    with contextlib.ExitStack() as stack:
+
+        def start(target: str) -> Prometheus:
+            folder = tmp_path_factory.mktemp("prometheus")
+            return stack.enter_context(Prometheus(_unpacked("prometheus"), folder, target))
+
+        yield start
+
+
+class Prometheus:
+    """A Prometheus of our own, on loopback, four scrapes a second; ended with the context."""
+
+    def __init__(self, program: str, folder: Path, target: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        shutil.copytree(ROOT / "grafana" / "prometheus" / "rules", folder / "rules")
+        text = (ROOT / "grafana" / "prometheus" / "prometheus.yml").read_text()
+        text = text.replace("127.0.0.1:9464", target).replace("interval: 15s", "interval: 250ms")
+        (folder / "prometheus.yml").write_text(text)
+        self._command = [
+            program,
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        ]
+        self._log = folder / "log"
+
+    def __enter__(self) -> Prometheus:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """The `data` of an API answer; waits until the server listens."""
+        address = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urlencode(parameters)}"
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with urlopen(address, timeout=10) as answer:
+                    return json.load(answer)["data"]
+            except HTTPError as error:
+                if error.code != 503:  # not ready yet
+                    raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+            except URLError:
+                assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def without_data(self, queries: Mapping[str, str], within_s: float = 20) -> dict[str, str]:
+        """Which of the queries, by name, still return no series (or only NaN) when the time is over."""
+        deadline = time.monotonic() + within_s
+        missing = dict(queries)
+        while missing and time.monotonic() < deadline:
+            missing = {name: query for name, query in missing.items() if not self._has_data(query)}
+            if missing:
+                time.sleep(0.25)
+        return missing
+
+    def _has_data(self, query: str) -> bool:
+        values = [float(series["value"][1]) for series in self.ask("query", query=query)["result"]]
+        return any(not math.isnan(value) for value in values)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,11 @@ def test_bounds_rise_and_belong_to_histograms_alone(family: Family):
 
 def test_depth_bounds_are_powers_of_ten():
     assert DEPTH_BOUNDS == (0, 1, 10, 100, 1000, 10000)
+
+
+@each_family
+def test_family_is_explained_in_the_operators_page(family: Family):
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+
+    assert f"| `{family.name}` | {labels} | {family.help} |" in page
