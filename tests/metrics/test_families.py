@@ -66,6 +66,6 @@ def test_depth_bounds_are_powers_of_ten():
 @each_family
 def test_family_is_explained_in_the_operators_page(family: Family):
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
-    labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+    labels = ", ".join(f"`{label}`" for label in family.labels) or "none"
 
     assert f"| `{family.name}` | {labels} | {family.help} |" in page
