@@ -81,7 +81,7 @@ class Assembly:
         """Make the infrastructure; useless when there are findings."""
         root = self._root
         if root is not None and self._name is None and not self._damaged:
-            hint = 'start the file with\n[infrastructure]\nname = "…"'.replace("\n", " ⏎ ")
+            hint = 'add a table [infrastructure] with name = "…"'
             self._findings.add(Code.MISSING, "[infrastructure] is missing", root.where, hint)
         regions = root.parts.items() if root is not None else ()
         return Infrastructure(

@@ -1,7 +1,8 @@
 """From text to TOML data; where it is no TOML, everything wrong with it in one run.
 
-tomli stops at the first mistake. Here the statement it is in gets blanked (offsets stay the same) and the
-rest is read again, so that later mistakes, and those in the meaning, are reported along with it.
+tomli stops at the first mistake. Here the statement it is in gets blanked and the rest is read again, so
+that later mistakes, and those in the meaning, are reported along with it. A table that is declared twice
+is kept under a stand-in name of the same length, so that its content is checked too. Offsets never move.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from config.problems import Code
 __all__ = ["parse"]
 
 _MOST_MISTAKES = 20
+_SHORTEST_STAND_IN = 4
 _STATEMENT = re.compile(r"""^[ \t]*(?:\[|["'\w-][^=\n]*=)""", re.MULTILINE)
 _NEXT_HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _TWICE = re.compile(r"Cannot declare (\(.*\)) twice|Cannot redefine namespace (\(.*\))")
@@ -53,8 +55,7 @@ def parse(source: Source, findings: Findings) -> None:
         try:
             source.data = tomli.loads(source.clean)
         except tomli.TOMLDecodeError as error:
-            blank = _report(source, error, findings)
-            source.clean = _blanked(source.clean, blank)
+            source.clean = _report(source, error, findings)
         except RecursionError:
             where = Where(source, part="file")
             findings.add(Code.SYNTAX, "the arrays or tables are nested too deep", where)
@@ -65,8 +66,8 @@ def parse(source: Source, findings: Findings) -> None:
     source.damaged = True
 
 
-def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) -> Span:
-    """Add the problem and say which part of the text to blank."""
+def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) -> str:
+    """Add the problem and answer the text without it."""
     text, at = source.clean, min(error.pos, len(source.clean))
     declared = _TWICE.match(error.msg)
     if declared:
@@ -78,15 +79,17 @@ def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) ->
     blank = _statement(text, at, error.msg)
     if error.msg == "Unterminated string":
         at = max(text.rfind('"""', 0, at), text.rfind("'''", 0, at), blank[0])
-        blank = (at, len(text))
+        blank = (text.rfind("\n", 0, at) + 1, len(text))
+    elif error.msg == "Unclosed array" and blank[1] <= at:
+        at = max(text.find("[", blank[0], at), blank[0])
     word = _WORD.match(text, at)
     span = word.span() if word else (at, at + 1)
     message, hint = _TEXTS.get(error.msg, (error.msg[:1].lower() + error.msg[1:], ""))
     findings.add(Code.SYNTAX, message, Where(source, span=span), hint)
-    return blank
+    return _blanked(text, blank)
 
 
-def _report_twice(source: Source, path: Path, at: int, findings: Findings) -> Span:
+def _report_twice(source: Source, path: Path, at: int, findings: Findings) -> str:
     line = source.clean.rfind("\n", 0, at) + 1
     name, span = _last_key(source.clean, line, at)
     findings.add(
@@ -96,10 +99,23 @@ def _report_twice(source: Source, path: Path, at: int, findings: Findings) -> Sp
         "keep one table, or give the second another name",
         Where(source, path),
     )
-    return _statement(source.clean, line, "")
+    return _renamed(source, name, span) or _blanked(
+        source.clean, _statement(source.clean, line, "")
+    )
 
 
-def _report_overwritten(source: Source, at: int, findings: Findings) -> Span:
+def _renamed(source: Source, name: str, span: Span) -> str | None:
+    """Give the key at `span` a stand-in; None where it is too short for one that is surely free."""
+    start, end = span
+    for letter in "zyxwvutsrq":
+        stand_in = letter * (end - start)
+        if len(stand_in) >= _SHORTEST_STAND_IN and stand_in not in source.clean:
+            source.stand_ins[stand_in] = name
+            return source.clean[:start] + stand_in + source.clean[end:]
+    return None
+
+
+def _report_overwritten(source: Source, at: int, findings: Findings) -> str:
     """The value ends at `at`; its key starts the statement there."""
     text = source.clean
     blank = _statement(text, max(at - 1, 0), "")
@@ -107,7 +123,7 @@ def _report_overwritten(source: Source, at: int, findings: Findings) -> Span:
     findings.add(
         Code.DUPLICATE, f"`{name}` is set twice", Where(source, span=span), "keep one of them"
     )
-    return blank
+    return _blanked(text, blank)
 
 
 def _last_key(text: str, start: int, end: int) -> tuple[str, Span]:
