@@ -21,7 +21,7 @@ REF = "#/components/schemas/{name}"
 def document(routes: Sequence[TypedRoute[Any, Any]], version: str) -> JsonObject:
     """Describe `routes`; every shape they take or give is a component."""
     shapes = _shapes(routes)
-    schemas, components = msgspec.json.schema_components(list(shapes.values()), ref_template=REF)
+    schemas, components = _schemas(list(shapes.values()))
     by_name = dict(zip(shapes, schemas, strict=True))
     paths: dict[str, JsonObject] = {}
     for route in routes:
@@ -68,7 +68,7 @@ def _parameters(route: TypedRoute[Any, Any]) -> list[JsonObject]:
 
 
 def _query_parameter(field: msgspec.structs.FieldInfo) -> JsonObject:
-    schemas, _ = msgspec.json.schema_components([field.type], ref_template=REF)
+    schemas, _ = _schemas([field.type])
     return {"name": field.name, "in": "query", "required": False, "schema": schemas[0]}
 
 
@@ -86,3 +86,14 @@ def _responses(route: TypedRoute[Any, Any], schemas: dict[str, JsonObject]) -> J
             "content": {PROBLEM_JSON: {"schema": schemas[repr(Problem)]}},
         }
     return responses
+
+
+def _schemas(shapes: list[object]) -> tuple[tuple[JsonObject, ...], JsonObject]:
+    return msgspec.json.schema_components(shapes, ref_template=REF, schema_hook=_anything)
+
+
+def _anything(shape: type) -> JsonObject:
+    """Describe `object`, which is any JSON value."""
+    if shape is not object:
+        raise NotImplementedError(shape)
+    return {"description": "any JSON value"}  # msgspec takes an empty schema for none
