@@ -334,7 +334,9 @@ class Driver(ABC):
         return await self.apply(ref, step, ctx)
 
     @abstractmethod
-    async def apply(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def apply(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Change the device.
 
         Raises:
@@ -360,7 +362,9 @@ class Driver(ABC):
         """Try to stop the step that is running; False where the device cannot."""
         return False
 
-    async def undo(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def undo(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Apply the inverse of an applied step.
 
         Raises:
