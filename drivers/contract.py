@@ -317,8 +317,9 @@ class Driver(ABC):
 
     @abstractmethod
     def plan(self, desired: Mapping[str, object], observed: Observation) -> list[Step]:
-        """Name the steps from `observed` to `desired` (an earlier `Observation.state`, or {} for
-        "does not exist"); [] means in sync. Pure: no I/O.
+        """Name the steps from `observed` to `desired`; [] means in sync. Pure: no I/O.
+
+        `desired` is an earlier `Observation.state`, or {} for "does not exist".
         """
 
     async def execute(
