@@ -317,8 +317,9 @@ class Driver(ABC):
 
     @abstractmethod
     def plan(self, desired: Mapping[str, object], observed: Observation) -> list[Step]:
-        """Name the steps from `observed` to `desired` (an earlier `Observation.state`, or {} for
-        "does not exist"); [] means in sync. Pure: no I/O.
+        """Name the steps from `observed` to `desired`; [] means in sync. Pure: no I/O.
+
+        `desired` is an earlier `Observation.state`, or {} for "does not exist".
         """
 
     async def execute(
@@ -334,7 +335,9 @@ class Driver(ABC):
         return await self.apply(ref, step, ctx)
 
     @abstractmethod
-    async def apply(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def apply(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Change the device.
 
         Raises:
@@ -360,7 +363,9 @@ class Driver(ABC):
         """Try to stop the step that is running; False where the device cannot."""
         return False
 
-    async def undo(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def undo(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Apply the inverse of an applied step.
 
         Raises:
