@@ -40,13 +40,14 @@ format: setup ## Formats and mends what ruff can mend.
 	.venv/bin/ruff check --fix .
 
 bench: setup ## Measures what the README states (ARGS=… is handed on).
-	$(PY) -m benchmarks $(ARGS)
+	$(PY) -m benchmarks.scrape
+	$(PY) -m benchmarks.bench_end_to_end $(ARGS)
 
 chaos: setup ## Kills every kind of process under load, again and again (ARGS=… is handed on).
 	$(PY) -m benchmarks.chaos $(ARGS)
 
 demo: setup ## Two zones, 2,000 units, a killed pod, and the proof that nothing was lost.
-	@$(PY) scripts/demo.py $(ARGS)
+	@$(PY) -m scripts.demo $(ARGS)
 
 dashboard: setup ## Writes the Grafana dashboard anew after a change of grafana/dashboard.py.
 	$(PY) -m grafana.dashboard

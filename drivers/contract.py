@@ -317,9 +317,8 @@ class Driver(ABC):
 
     @abstractmethod
     def plan(self, desired: Mapping[str, object], observed: Observation) -> list[Step]:
-        """Name the steps from `observed` to `desired`; [] means in sync. Pure: no I/O.
-
-        `desired` is an earlier `Observation.state`, or {} for "does not exist".
+        """Name the steps from `observed` to `desired` (an earlier `Observation.state`, or {} for
+        "does not exist"); [] means in sync. Pure: no I/O.
         """
 
     async def execute(
@@ -335,9 +334,7 @@ class Driver(ABC):
         return await self.apply(ref, step, ctx)
 
     @abstractmethod
-    async def apply(
-        self, ref: DeviceRef, step: Step, ctx: StepContext
-    ) -> Done | NoChange | Accepted:
+    async def apply(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
         """Change the device.
 
         Raises:
@@ -363,9 +360,7 @@ class Driver(ABC):
         """Try to stop the step that is running; False where the device cannot."""
         return False
 
-    async def undo(
-        self, ref: DeviceRef, step: Step, ctx: StepContext
-    ) -> Done | NoChange | Accepted:
+    async def undo(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
         """Apply the inverse of an applied step.
 
         Raises:
