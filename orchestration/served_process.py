@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import IO
 
 from otp.distribution.heartbeat import Heartbeats, is_starved
 from otp.distribution.process_control import (
@@ -64,17 +65,17 @@ class ServedProcess:
     def start(self, environment: Mapping[str, str]) -> None:
         """Run the command; nothing of an earlier run is left."""
         self.kill_strays()
-        command, files, pipe = self._command, (), -1
+        command, pipe = self._command, -1
         if self._beats:
             self.pipe, pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            command, files = (*command, "--heartbeat-fd", str(pipe)), (pipe,)
+            command = (*command, "--heartbeat-fd", str(pipe))
         with self._open_log() as log:
             self.process = subprocess.Popen(
                 [*command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=files,
+                pass_fds=(pipe,) if self._beats else (),
                 env={**environment, MARK: self._mark},
                 start_new_session=True,
                 preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - no threads
@@ -158,7 +159,7 @@ class ServedProcess:
             os.close(self.pipe)
             self.pipe = -1
 
-    def _open_log(self) -> contextlib.AbstractContextManager[object]:
+    def _open_log(self) -> IO[bytes]:
         with contextlib.suppress(FileNotFoundError):
             if self._log.stat().st_size > LARGEST_LOG_BYTES:
                 self._log.rename(self._log.with_suffix(".log.1"))
