@@ -122,15 +122,13 @@ class Lane:
         one sent to an earlier incarnation whose fate is not told yet hold up everything behind them.
         """
         due: list[QueuedUnit] = []
-        there = 0
-        for unit in self.queue:
+        for there, unit in enumerate(self.queue, start=1):
             if unit.state is _PENDING:
                 if unit.next_attempt_utc is not None and unit.next_attempt_utc > now_utc:
                     break
                 due.append(unit)
             elif unit.state not in _AT_THE_POD or unit.epoch != epoch:
                 break
-            there += 1
             if there >= window or unit.waits:
                 break
         return due

@@ -154,11 +154,12 @@ class ZoneBook:
         return "asked"
 
     def remove(self, removed: Sequence[ResourceView]) -> None:
-        """Follow an `apply`: these resources are to go; their waiting units were ended with it."""
+        """Follow an `apply`: these resources are to go, and what waits for them ends."""
         paths: dict[str, tuple[PodView, list[str]]] = {}
         for resource in removed:
             self._leaving[resource.path] = resource
             self._dirty.pop(resource.path, None)
+            self._cancel_waiting(resource)
             paths.setdefault(resource.pod.path, (resource.pod, []))[1].append(resource.path)
         for pod, names in paths.values():
             if pod.path in self._view.pods and pod.is_live:
@@ -167,20 +168,29 @@ class ZoneBook:
                 for name in names:
                     self._gone(self._leaving[name], "its resource was removed")
 
-    def cancel_for_removal(self, resource: ResourceView) -> None:
-        """End the waiting units of a resource that is about to be removed."""
-        for unit in list(resource.lane.queue) if resource.lane is not None else []:
-            if unit.state is _PENDING:
-                self._go(unit, Verdict(UnitState.CANCELLED, "its resource was removed", "removed"))
-            else:
-                unit.cancelling = True
+    def redefine(self, resources: Sequence[ResourceView], pods: Sequence[PodView]) -> None:
+        """Follow an `apply`: tell living pods of what is new, and the rest of them of the revision."""
+        changed: dict[str, list[ResourceView]] = {pod.path: [] for pod in pods}
+        for resource in resources:
+            changed.setdefault(resource.pod.path, []).append(resource)
+        for path, mine in changed.items():
+            pod = self._view.pods.get(path)
+            if pod is not None and pod.is_live:
+                definitions = tuple(self._definition(each) for each in mine)
+                self.outbox.append((pod, Define(self._view.revision, definitions)))
 
     def define(self, resources: Sequence[ResourceView]) -> None:
-        """Tell living pods of new or changed resources."""
+        """Tell living pods of resources they do not have."""
         for pod in {resource.pod.path: resource.pod for resource in resources}.values():
             if pod.is_live:
                 mine = tuple(self._definition(each) for each in resources if each.pod is pod)
                 self.outbox.append((pod, Define(self._view.revision, mine)))
+
+    def _cancel_waiting(self, resource: ResourceView) -> None:
+        for unit in list(resource.lane.queue) if resource.lane is not None else []:
+            unit.cancelling = True
+            if unit.state is _PENDING:
+                self._go(unit, Verdict(UnitState.CANCELLED, "its resource was removed", "removed"))
 
     # ── pods come and go ──────────────────────────────────────────────────────────────────────
 
