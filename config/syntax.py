@@ -23,7 +23,8 @@ _SHORTEST_STAND_IN = 4
 _STATEMENT = re.compile(r"""^[ \t]*(?:\[|["'\w-][^=\n]*=)""", re.MULTILINE)
 _NEXT_HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _TWICE = re.compile(r"Cannot declare (\(.*\)) twice|Cannot redefine namespace (\(.*\))")
-_WORD = re.compile(r"""[^\s,\]}#"'=]+""")
+_WORD = re.compile(r"""\{[^}\n]*\}|[^\s,\]}#"'=]+""")
+_CLOSED = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 
 _TEXTS = {
     "Illegal character '\\n'": ("the string does not end on its line", "close it with a quote"),
@@ -82,8 +83,7 @@ def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) ->
         blank = (text.rfind("\n", 0, at) + 1, len(text))
     elif error.msg == "Unclosed array" and blank[1] <= at:
         at = max(text.find("[", blank[0], at), blank[0])
-    word = _WORD.match(text, at)
-    span = word.span() if word else (at, at + 1)
+    span = _marked(text, at, error.msg)
     message, hint = _TEXTS.get(error.msg, (error.msg[:1].lower() + error.msg[1:], ""))
     findings.add(Code.SYNTAX, message, Where(source, span=span), hint)
     return _blanked(text, blank)
@@ -124,6 +124,24 @@ def _report_overwritten(source: Source, at: int, findings: Findings) -> str:
         Code.DUPLICATE, f"`{name}` is set twice", Where(source, span=span), "keep one of them"
     )
     return _blanked(text, blank)
+
+
+def _marked(text: str, at: int, message: str) -> Span:
+    """What the caret marks: the word that is wrong, not the place where the parser gave up."""
+    line, line_end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+    line_end = len(text) if line_end < 0 else line_end
+    written = len(text[line:line_end].rstrip())
+    if message == "Illegal character '\\n'":
+        open_part = _CLOSED.sub(lambda found: " " * len(found.group()), text[line:line_end])
+        quotes = [open_part.find(quote) for quote in "\"'" if quote in open_part]
+        return (line + min(quotes) if quotes else line), line + written
+    word = _WORD.match(text, at)
+    if word:
+        return word.span()
+    if at >= line + written > line:  # past the end: the last word
+        last = text[line : line + written].rsplit(maxsplit=1)[-1]
+        return line + written - len(last), line + written
+    return at, at + 1
 
 
 def _last_key(text: str, start: int, end: int) -> tuple[str, Span]:
