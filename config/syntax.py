@@ -19,6 +19,7 @@ from config.problems import Code
 __all__ = ["parse"]
 
 _MOST_MISTAKES = 20
+_DEEPEST = 64
 _SHORTEST_STAND_IN = 4
 _STATEMENT = re.compile(r"""^[ \t]*(?:\[|["'\w-][^=\n]*=)""", re.MULTILINE)
 _NEXT_HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
@@ -57,14 +58,37 @@ def parse(source: Source, findings: Findings) -> None:
             source.data = tomli.loads(source.clean)
         except tomli.TOMLDecodeError as error:
             source.clean = _report(source, error, findings)
+            continue
         except RecursionError:
-            where = Where(source, part="file")
-            findings.add(Code.SYNTAX, "the arrays or tables are nested too deep", where)
             break
-        else:
+        if not _too_deep(source.data):
             return
-    source.clean = ""
-    source.damaged = True
+        break
+    else:
+        findings.add(Code.SYNTAX, "more mistakes follow", Where(source, part="file"))
+        _give_up(source)
+        return
+    hint = f"at most {_DEEPEST} levels"
+    where = Where(source, part="file")
+    findings.add(Code.SYNTAX, "arrays or tables are nested too deep", where, hint)
+    _give_up(source)
+
+
+def _give_up(source: Source) -> None:
+    source.data, source.clean, source.damaged = {}, "", True
+
+
+def _too_deep(data: dict[str, object]) -> bool:
+    """Whether there are more than `_DEEPEST` levels, found without recursion."""
+    level: list[object] = [data]
+    for _ in range(_DEEPEST):
+        if not level:
+            return False
+        inner = (
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        )
+        level = [v for values in inner for v in values if isinstance(v, dict | list)]
+    return bool(level)
 
 
 def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) -> str:

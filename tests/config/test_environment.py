@@ -63,3 +63,13 @@ def test_misspelt_variable_brings_a_hint(bench):
     (problem,) = bench.problems(TEXT.format(connect="${CLOUDCTL_LIBVRT}"))
 
     assert "did you mean ${CLOUDCTL_LIBVIRT}?" in problem.hint
+
+
+def test_nothing_follows_from_a_variable_that_is_missing(bench):
+    bench.environment = {"ONE": "1"}
+    text = TEXT.format(connect="x").replace('"simulated"', '"${TWO}"')
+    text = 'include = ["${TWO}/*.toml"]\n' + text.replace('"disk"', '"a ${TWO}"')
+
+    problems = bench.problems(text)
+
+    assert [(p.line, p.code[-5:]) for p in problems] == [(1, "E0120"), (6, "E0120"), (9, "E0120")]

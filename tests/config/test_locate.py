@@ -4,10 +4,12 @@ import math
 import string
 
 import tomli
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.locate import locate, scan
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 STYLED = """
 title = "x"
@@ -183,6 +185,7 @@ def is_toml(text):
     return True
 
 
+@UNHURRIED
 @given(documents().filter(is_toml))
 def test_locator_agrees_with_tomli_on_any_text(text):
     check(text)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.names import BadNameError, parse_name
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def names(key):
@@ -34,6 +36,7 @@ def test_longest_name_of_a_range_is_what_counts():
         parse_name("a" * 62 + "{9..10}")
 
 
+@UNHURRIED
 @given(st.integers(0, 5000), st.integers(0, 40), st.integers(1, 6))
 def test_count_is_the_number_of_names(first, length, width):
     pattern = parse_name(f"a{{{first:0{width}d}..{first + length:0{width}d}}}-b{{1..3}}")
@@ -43,6 +46,7 @@ def test_count_is_the_number_of_names(first, length, width):
     assert pattern.count == len(made) == len(set(made)) == (length + 1) * 3
 
 
+@UNHURRIED
 @given(st.text(max_size=70))
 def test_any_key_is_a_name_or_refused(key):
     try:

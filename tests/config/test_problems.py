@@ -227,6 +227,24 @@ def test_problem_is_laid_out_as_rustc_does():
     )
 
 
+def test_long_line_is_cut_around_the_caret():
+    text = "a" * 500 + "WRONG" + "b" * 500
+    problem = ConfigProblem(code="C", message="m", file="f", line=1, column=501, width=5, text=text)
+
+    *_, shown, caret = problem.render().splitlines()
+
+    assert len(shown) < 220
+    assert shown[caret.index("^") :].startswith("WRONG")
+    assert caret.count("^") == 5
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(bench):
+    (problem,) = bench.problems(HEAD + 'strategy = "\\u001b[31m"\n')
+
+    assert "\x1b" in problem.message
+    assert "\x1b" not in problem.render()
+
+
 def test_colour_adds_escapes_and_nothing_else():
     problem = ConfigProblem(code="C", message="m", file="f", line=1, column=1, text="x", hint="h")
     error = ConfigError((problem,))

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.findings import Findings, Source
 from config.quantities import decode_quantity
 from config.shape import mend
 from config.tables import Document
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 WORDS = ["include", "infrastructure", "name", "region", "eu", "zone", "pod", "resource", "class"]
 WORDS += ["strategy", "period", "backoff", "initial", "mailbox", "driver", "config", "capacity"]
@@ -43,6 +45,7 @@ def converts(data):
     return True
 
 
+@UNHURRIED
 @given(st.one_of(tables, values.map(nested), tables.map(nested)))
 def test_mender_complains_exactly_where_conversion_fails(data):
     sound = converts(data)

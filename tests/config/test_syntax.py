@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import config
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SOUND = config.init_text().replace(
     "# include", "x = [\n 'a=b',\n 'c=d']\ny = '''\n[z]\n'''\n# include"
@@ -38,6 +41,7 @@ edits = st.lists(
 )
 
 
+@UNHURRIED
 @given(edits)
 def test_any_damage_gives_problems_and_never_anything_else(changes):
     text = SOUND
@@ -48,6 +52,7 @@ def test_any_damage_gives_problems_and_never_anything_else(changes):
         config.loads(text, drivers={"simulated"}, environment={})
 
 
+@UNHURRIED
 @given(st.text(max_size=80))
 def test_any_text_gives_problems_that_can_be_shown(text):
     try:
@@ -58,7 +63,15 @@ def test_any_text_gives_problems_that_can_be_shown(text):
             assert problem.line <= text.count("\n") + 1
 
 
-def test_deep_nesting_is_a_problem_not_a_crash(bench):
-    problems = bench.problems("a = " + "[" * 5000 + "]" * 5000)
+@pytest.mark.parametrize("depth", [70, 300, 330, 5000])
+def test_deep_nesting_is_a_problem_and_no_crash(bench, depth):
+    (problem,) = bench.problems("mailbox = 1\na = " + "[" * depth + "]" * depth)
 
-    assert "nested too deep" in problems[0].message
+    assert "nested too deep" in problem.message
+
+
+def test_many_mistakes_are_cut_off_and_that_is_said(bench):
+    problems = bench.problems("broken\n" * 100)
+
+    assert len(problems) == 21
+    assert "more mistakes follow" in {problem.message for problem in problems}
