@@ -186,7 +186,7 @@ class Children(Handler):
                 case Stopping(reason):
                     child.last_words = reason
 
-    def lost(self, link: Link, reason: str) -> None:  # noqa: ARG002 - the exit tells more
+    def lost(self, link: Link, reason: str) -> None:
         """Wait for the exit that caused it; a process that lives on without its link falls silent."""
         child = self._by_pid.get(link.peer.pid)
         if child is not None:

@@ -152,12 +152,12 @@ class Node(Handler):
             raise NodeStartError(name, child.exit_reason)
         return child
 
-    def received(self, link: Link, messages: list[object]) -> None:  # noqa: ARG002
+    def received(self, link: Link, messages: list[object]) -> None:
         for message in messages:
             if isinstance(message, StopNode):
                 self.stop(message.reason)
 
-    def lost(self, link: Link, reason: str) -> None:  # noqa: ARG002
+    def lost(self, link: Link, reason: str) -> None:
         if not self._stop_reason.done():
             _end(f"{self.name}: the link to the parent is gone ({reason})", EXIT_FAILED)
 
@@ -255,7 +255,7 @@ class NodeActor(Actor):  # type: ignore[misc]  # Thespian has no types
         self._watch: ThespianWatch | None = None
         self._forks: deque[Fork] = deque()
 
-    def receiveMessage(self, message: object, sender: object) -> object:  # noqa: ARG002, N802
+    def receiveMessage(self, message: object, sender: object) -> object:  # noqa: N802
         """Take a control message, then run the node until it would sleep."""
         try:
             self._receive(message)
