@@ -83,7 +83,7 @@ class ChildNode:
         self.epoch = epoch
         self.exited: asyncio.Future[str] = loop.create_future()
         self.exit_reason: object = None  # "normal", "heartbeat", ("killed", 9) or ("exit", 70, why)
-        self.up: asyncio.Future[None] = loop.create_future()
+        self.up: asyncio.Future[str] = loop.create_future()
         self.link: Link | None = None
         self.last_words: str | None = None
         self._loop = loop
@@ -182,11 +182,11 @@ class Children(Handler):
         for message in messages:
             match message:
                 case Up() if not child.up.done():
-                    child.up.set_result(None)
+                    child.up.set_result("up")
                 case Stopping(reason):
                     child.last_words = reason
 
-    def lost(self, link: Link, reason: str) -> None:  # noqa: ARG002 - the exit tells more
+    def lost(self, link: Link, reason: str) -> None:
         """Wait for the exit that caused it; a process that lives on without its link falls silent."""
         child = self._by_pid.get(link.peer.pid)
         if child is not None:
@@ -232,7 +232,7 @@ class Children(Handler):
 def _text(reason: object) -> str:
     match reason:
         case ("killed", int(number)):
-            known = number in iter(signal.Signals)
+            known = number in set(signal.Signals)
             return f"killed by {signal.Signals(number).name if known else f'signal {number}'}"
         case ("exit", code, words):
             return f"exit code {code}: {words}" if words else f"exit code {code}"
