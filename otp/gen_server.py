@@ -14,17 +14,7 @@ from collections.abc import Awaitable, Iterator
 from types import CoroutineType
 from typing import Any, ClassVar, Final, Generic, TypeVar, overload
 
-from otp.errors import (
-    CallTimeoutError,
-    ExitError,
-    IgnoredError,
-    NoProcessError,
-    StartError,
-    UndefinedCallbackError,
-)
-from otp.exit_reason import NORMAL, is_clean, reason_of
-from otp.reports import CrashReport, ServerReport, bounded_text
-from otp.runtime import (
+from otp.envelope import (
     CALL,
     CAST,
     CONTINUE,
@@ -34,7 +24,6 @@ from otp.runtime import (
     IDLE,
     INFO,
     INIT,
-    PARKED,
     READY,
     RUNNING,
     SYSTEM,
@@ -43,15 +32,21 @@ from otp.runtime import (
     AnswerT_co,
     Call,
     Envelope,
-    ExitWait,
-    From,
-    Pid,
-    Runtime,
-    Starting,
-    here,
-    self_process,
 )
+from otp.errors import (
+    CallTimeoutError,
+    ExitError,
+    IgnoredError,
+    NoProcessError,
+    StartError,
+    UndefinedCallbackError,
+)
+from otp.exit_reason import NORMAL, is_clean, reason_of
+from otp.process import PARKED, Pid
+from otp.reports import CrashReport, ServerReport, bounded_text
+from otp.runtime import Runtime
 from otp.timers import TimerRef
+from otp.waiting import ExitWait, From, Starting, here, self_process
 
 __all__ = [
     "TIMEOUT",

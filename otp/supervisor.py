@@ -47,6 +47,7 @@ from otp.errors import (
 )
 from otp.exit_reason import SHUTDOWN, is_clean
 from otp.gen_server import GenServer, Ignore, NoReply, Reply, Stop, call
+from otp.process import Exit, Pid
 from otp.reports import (
     ProgressReport,
     SupervisorLabel,
@@ -54,8 +55,9 @@ from otp.reports import (
     bounded_text,
 )
 from otp.restart_window import RestartWindow
-from otp.runtime import Exit, From, Pid, Runtime, self_process
+from otp.runtime import Runtime
 from otp.timers import TimerRef
+from otp.waiting import From, self_process
 
 __all__ = [
     "ChildCounts",
@@ -66,7 +68,9 @@ __all__ = [
     "delete_child",
     "get_childspec",
     "restart_child",
+    "start",
     "start_child",
+    "start_child_with_info",
     "start_link",
     "terminate_child",
     "which_child",
@@ -138,6 +142,19 @@ def start_link(
         supervisor = Supervisor(supervisor, children)
     parent = self_process()
     return supervisor.start_in(parent.runtime, parent=parent, name=name)
+
+
+async def start(
+    runtime: Runtime,
+    supervisor: Supervisor | SupervisorFlags,
+    children: Iterable[ChildSpec] = (),
+    *,
+    name: str | None = None,
+) -> Pid:
+    """Start a supervisor from plain asyncio code, and wait for its children; raises as `start_link`."""
+    if isinstance(supervisor, SupervisorFlags):
+        supervisor = Supervisor(supervisor, children)
+    return await runtime.start_wait(supervisor, name)
 
 
 async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
