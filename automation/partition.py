@@ -17,19 +17,20 @@ from otp import (
     NoReply,
     Pid,
     StartChildError,
+    gen_server,
     send_after,
     supervisor,
 )
-from otp.distribution import node_child
 from otp.distribution.children import ChildNode
 from otp.distribution.node import Node
+from otp.distribution.node_child import STOP_LIMIT_S, IssueEpoch, NodeChild
 from rpc.messages import Epoch, NodeLost, NodeUp, ReportBody
 
 __all__ = ["Member", "Partition", "Wanted"]
 
-# From the order to stop to SIGKILL; a pod stops its processes within 3 s.
-_STOP_S = 5.0
 _AGAIN_S = 1.0
+
+Up = Callable[[ChildNode], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,22 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class _Again:
     """Try once more what could not be started."""
+
+
+class _Told(NodeChild):
+    """A node child that tells of each node it has started."""
+
+    def __init__(self, node: Node, member: Member, issue: IssueEpoch, up: Up) -> None:
+        super().__init__(
+            node, member.name, member.kind, member.application, member.payload, issue
+        )
+        self._up = up
+
+    async def init(self) -> ChildNode:
+        """Start the node."""
+        child = await super().init()
+        self._up(child)
+        return child
 
 
 class _Place:
@@ -128,7 +145,7 @@ class Partition(GenServer[dict[str, _Place]]):
         try:
             await supervisor.start_child(
                 await self._supervise(place.group),
-                ChildSpec(id=name, start=lambda: self._start(place), shutdown_s=_STOP_S + 1.0),
+                ChildSpec(id=name, start=lambda: self._start(place), shutdown_s=STOP_LIMIT_S + 1.0),
             )
         except StartChildError as error:
             del places[name]
@@ -155,15 +172,13 @@ class Partition(GenServer[dict[str, _Place]]):
     def _start(self, place: _Place) -> Pid:
         """Start the node as its member says now; runs in the supervisor, at every restart."""
         member = place.member
-        return node_child.start_link(
-            self._node,
-            member.name,
-            member.kind,
-            member.application,
-            member.payload,
-            lambda: self._issue(member.name),
-            up=lambda child: self._up(place, child),
-            stop_s=_STOP_S,
+        return gen_server.start_link(
+            _Told(
+                self._node,
+                member,
+                lambda: self._issue(member.name),
+                lambda child: self._up(place, child),
+            )
         )
 
     def _issue(self, name: str) -> Epoch:

@@ -52,6 +52,7 @@ class Bench:
         self.virtual = VirtualRuntime(seed)
         self.driver = Scripted()
         self.reports = Reports()
+        self.revision = 0
         pod.setdefault("supervision", Supervision(intensity=1000, period_s=1.0))
         self.definition = PodDefinition("eu/a/p", **pod)
         self.pod = Pod(self.virtual.runtime, self.definition, (1, 1, 1), self.reports, self._load)
@@ -74,11 +75,12 @@ class Bench:
             else ResourceDefinition(path=f"eu/a/p/{name}", kind="vm", connect="", **more)
             for name in names
         )
-        self.pod.received(Define(1, definitions, complete))
+        self.revision += 1
+        self.pod.received(Define(self.revision, definitions, complete))
         self.virtual.run_until_idle()
 
     def retire(self, *names: str) -> None:
-        self.pod.received(Retire(2, tuple(f"eu/a/p/{name}" for name in names)))
+        self.pod.received(Retire(self.revision, tuple(f"eu/a/p/{name}" for name in names)))
         self.virtual.run_until_idle()
 
     def epoch(self, name: str):

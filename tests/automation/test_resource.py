@@ -348,7 +348,8 @@ def test_next_attempt_of_a_failed_unit_runs(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append(BusyError("busy"))
 
-    bench.dispatch("r", unit("a"), unit("a", attempt=2))
+    bench.dispatch("r", unit("a"))
+    bench.dispatch("r", unit("a", attempt=2))
 
     assert bench.outcomes() == [("a", "failed"), ("a", "succeeded")]
 
@@ -368,7 +369,10 @@ def test_unit_beyond_the_window_is_dropped():
 
     bench.dispatch("r", *(unit(name) for name in "abcd"))
 
-    assert [(body.unit, body.reason) for body in bench.of(Dropped)] == [("d", "full")]
+    assert [(body.unit, body.reason) for body in bench.of(Dropped)] == [
+        ("c", "full"),
+        ("d", "full"),
+    ]
     bench.close()
 
 
