@@ -130,7 +130,7 @@ class Roster(GenServer[ResourceTable]):
         await supervisor.start_child(
             self._supervisor,
             ChildSpec(
-                memory.path, start, restart=Restart.TRANSIENT, shutdown_s=_SHUTDOWN_S
+                id=memory.path, start=start, restart=Restart.TRANSIENT, shutdown_s=_SHUTDOWN_S
             ),
         )
 
