@@ -18,7 +18,8 @@ __all__ = ["Findings", "Source", "Where", "did_you_mean"]
 class Source:
     """One file: its text as written, the part of it that parses, and what that says.
 
-    `renames` maps a path of `data` whose last key was misspelt to that key as written.
+    `renames` maps a path of `data` whose last key was misspelt to that key as written; `stand_ins` maps
+    a key that `clean` holds in place of one that was there before to that key.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Source:
     clean: str = ""  # `text` with the statements blanked that are no TOML; offsets are the same
     data: dict[str, object] = field(default_factory=dict)
     renames: dict[Path, str] = field(default_factory=dict)
+    stand_ins: dict[str, str] = field(default_factory=dict)
     damaged: bool = False  # something was blanked, so what is missing may only be unreadable
 
     def written(self, path: Path) -> Path:
@@ -80,6 +82,8 @@ class Findings:
         if known in self._known:
             return
         self._known.add(known)
+        for stand_in, name in where.source.stand_ins.items():
+            message = message.replace(stand_in, name)
         self._found.append(_Finding(code, message, where, hint, first))
 
     def raise_if_any(self) -> None:

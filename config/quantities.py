@@ -110,6 +110,8 @@ def decode_quantity(kind: type, value: object) -> object:
     """Decode the types of this module for `msgspec.convert`."""
     if issubclass(kind, Duration | Amount):
         return kind.parse(value)
+    if kind is object:  # a value of a driver's own settings
+        return value
     raise NotImplementedError(kind)
 
 
