@@ -26,10 +26,20 @@ OUR_MODULE = b"orchestration.serve"
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """One server; `state` is None when only its socket was named."""
+    """One server: that of a state folder, or that of a socket somebody named."""
 
-    socket: Path
     state: Path | None = None
+    named: Path | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Find the socket; asked anew each time, for a server that is starting makes the folder."""
+        if self.named is not None:
+            return self.named
+        assert self.state is not None
+        run = self.state / "run"
+        # A long path does not fit a unix socket's address; `run` then is a link to a short one.
+        return (run.readlink() if run.is_symlink() else run) / "api.sock"
 
     def serve_pid(self) -> int | None:
         """Find the living process of `cloudctl serve`, if there is one."""
@@ -80,7 +90,7 @@ def choose_target(server: str | None, state_dir: str | None) -> Target:
         raise problems.BAD_ARGUMENT.error(
             f"--server {server!r}", hint="write unix:///path/to/api.sock"
         )
-    return Target(socket=path)
+    return Target(named=path)
 
 
 def _default_state() -> Path:
