@@ -71,21 +71,23 @@ class Client:
         """Give the connection up."""
         self._transport.close()
 
-    def submit(self, units: Sequence[UnitSpec], key: str | None = None) -> list[SubmitAnswer]:
+    def submit(
+        self, units: Sequence[UnitSpec], key: str | None = None, *, first: int = 0
+    ) -> list[SubmitAnswer]:
         """Submit `units` in one request, all or none.
 
         Args:
             units: those without an idempotency key get one.
             key: what those keys begin with; by default a new one, known to nobody else.
+            first: the number of the first unit, where they are part of a longer submit.
         """
         key = key or uuid.uuid4().hex
+        alone = first == 0 and len(units) == 1
         keyed = [
             unit
             if unit.idempotency_key is not None
-            else msgspec.structs.replace(
-                unit, idempotency_key=key if len(units) == 1 else f"{key}-{n}"
-            )
-            for n, unit in enumerate(units)
+            else msgspec.structs.replace(unit, idempotency_key=key if alone else f"{key}-{number}")
+            for number, unit in enumerate(units, first)
         ]
         request = Request(
             method="POST",

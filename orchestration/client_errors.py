@@ -50,7 +50,9 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     if problem.detail:
         lines.append(f"  --> {problem.detail}")
     for item in problem.errors[:MAX_SHOWN]:
-        lines.append(f"  unit {item.get('index')}: {item.get('message')} [{item.get('code')}]")
+        index = item.get("index")
+        number = index + 1 if isinstance(index, int) else "?"  # people count from 1
+        lines.append(f"  unit {number}: {item.get('message')} [{item.get('code')}]")
         if item.get("hint"):
             lines.append(f"    = {cyan}hint{plain}: {item['hint']}")
     if len(problem.errors) > MAX_SHOWN:

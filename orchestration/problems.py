@@ -15,8 +15,9 @@ from orchestration.records import Problem
 
 __all__ = ["KINDS", "ProblemError", "ProblemKind", "exit_status_of"]
 
-# What the process exits with; 0 is success and 2 is kept for `plan --detailed-exitcode`.
+# What the process exits with; 0 is success.
 EXIT_FAILED = 1
+EXIT_CHANGES = 2  # plan --detailed-exitcode
 EXIT_WAITED_FOR_FAILED = 3
 EXIT_UNREACHABLE = 4
 EXIT_DENIED = 5
@@ -271,6 +272,10 @@ VERIFY_FAILED = _kind(275, 0, "A promise is broken", "keep the state folder and 
 BAD_STATE_FOLDER = _kind(
     276, 0, "The state folder cannot be used", "choose another: --state-dir", exits=EXIT_USAGE
 )
+STOP_DENIED = _kind(
+    278, 0, "No permission to stop the server", "use the account that runs it", exits=EXIT_DENIED
+)
+NOT_APPROVED = _kind(277, 0, "Not applied", "nothing was changed")
 
 KINDS: dict[str, ProblemKind] = {
     kind.code: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)

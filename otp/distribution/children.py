@@ -25,6 +25,7 @@ __all__ = [
     "Beat",
     "ChildNode",
     "Children",
+    "NewPayload",
     "StopNode",
     "Stopping",
     "Up",
@@ -59,7 +60,13 @@ class StopNode(Struct, frozen=True, array_like=True, tag="stop"):
     reason: str
 
 
-_decoder = msgspec.msgpack.Decoder(list[Beat | Up | Stopping | StopNode])
+class NewPayload(Struct, frozen=True, array_like=True, tag="payload"):
+    """To a child: its payload has changed; its application takes it while it runs."""
+
+    payload: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(list[Beat | Up | Stopping | StopNode | NewPayload])
 encode = msgspec.msgpack.Encoder().encode
 decode = _decoder.decode
 
@@ -83,7 +90,7 @@ class ChildNode:
         self.epoch = epoch
         self.exited: asyncio.Future[str] = loop.create_future()
         self.exit_reason: object = None  # "normal", "heartbeat", ("killed", 9) or ("exit", 70, why)
-        self.up: asyncio.Future[None] = loop.create_future()
+        self.up: asyncio.Future[str] = loop.create_future()
         self.link: Link | None = None
         self.last_words: str | None = None
         self._loop = loop
@@ -97,6 +104,11 @@ class ChildNode:
         if not self.exited.done():
             self._verdict = self._verdict or verdict
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def tell(self, payload: bytes) -> None:
+        """Give a living node its new payload; a dead or dying one is not told."""
+        if self.link is not None:
+            self.link.send(NewPayload(payload))
 
     async def stop(self, timeout_s: float) -> str:
         """Ask the node to end, SIGKILL it after `timeout_s`, and wait until it is gone. Return the reason."""
@@ -182,7 +194,7 @@ class Children(Handler):
         for message in messages:
             match message:
                 case Up() if not child.up.done():
-                    child.up.set_result(None)
+                    child.up.set_result("up")
                 case Stopping(reason):
                     child.last_words = reason
 
@@ -232,7 +244,7 @@ class Children(Handler):
 def _text(reason: object) -> str:
     match reason:
         case ("killed", int(number)):
-            known = number in iter(signal.Signals)
+            known = number in set(signal.Signals)
             return f"killed by {signal.Signals(number).name if known else f'signal {number}'}"
         case ("exit", code, words):
             return f"exit code {code}: {words}" if words else f"exit code {code}"

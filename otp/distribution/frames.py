@@ -16,6 +16,8 @@ from struct import Struct as Layout
 import msgspec
 from msgspec import Struct
 
+from otp.errors import OtpError
+
 __all__ = [
     "HANDSHAKE_LIMIT_BYTES",
     "MAX_FRAME_BYTES",
@@ -34,7 +36,7 @@ NONCE_BYTES = 32
 _HEADER = Layout(">IB")
 
 
-class LinkError(Exception):
+class LinkError(OtpError):
     """A peer broke the protocol or was refused. The link is closed; a dialer tries again."""
 
 

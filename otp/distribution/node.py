@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import importlib
 import logging
+import multiprocessing
 import os
 import secrets
 import signal
@@ -33,6 +34,7 @@ from otp.distribution.children import (
     Beat,
     ChildNode,
     Children,
+    NewPayload,
     StopNode,
     Stopping,
     Up,
@@ -94,6 +96,7 @@ class Node(Handler):
         self.pid = os.getpid()
         self.epoch = order.epoch
         self.payload = order.payload
+        self.told: Callable[[bytes], None] | None = None  # called with each new payload
         self.run_dir = order.run_dir
         self.cookie = order.cookie
         self.incarnation = secrets.token_hex(8)
@@ -140,13 +143,14 @@ class Node(Handler):
             parent_socket=self._socket,
         )
         fork = Fork(order, self.loop.create_future())
+        fork.made.add_done_callback(lambda made: _adopt(children, made))
         self._forks.append(fork)
-        child = await fork.made
-        children.add(child)
         try:
-            await asyncio.wait({child.up, child.exited}, return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
-            child.kill()
+            child = await fork.made
+            first: set[asyncio.Future[str]] = {child.exited, child.up}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:  # whoever asked was killed: nobody would ever stop this child
+            _discard(fork.made)
             raise
         if child.exited.done():
             raise NodeStartError(name, child.exit_reason)
@@ -154,8 +158,13 @@ class Node(Handler):
 
     def received(self, link: Link, messages: list[object]) -> None:
         for message in messages:
-            if isinstance(message, StopNode):
-                self.stop(message.reason)
+            match message:
+                case StopNode(reason):
+                    self.stop(reason)
+                case NewPayload(payload):
+                    self.payload = payload
+                    if self.told is not None:
+                        self.told(payload)
 
     def lost(self, link: Link, reason: str) -> None:
         if not self._stop_reason.done():
@@ -293,24 +302,41 @@ class NodeActor(Actor):  # type: ignore[misc]  # Thespian has no types
 
     def _fork(self, fork: Fork) -> None:
         """Make a child. Thespian knows its process first, and only while it has not been reaped."""
-        known = len(getattr(self._myRef, "_child_procs", ()))
+        if fork.made.cancelled():
+            return
+        order, known = fork.order, _processes(self)
         address = self.createActor(NodeActor)
-        made = getattr(self._myRef, "_child_procs", ())
-        if len(made) != known + 1:
-            raise NodeStartError(fork.order.name, "Thespian made no process")
-        process = made[-1].childProc
-        order = fork.order
-        assert self._loop is not None
+        made = [each for each in _processes(self) if each not in known]
+        if not made or made[0].pid is None or self._loop is None:
+            fork.made.set_exception(NodeStartError(order.name, "no process could be made"))
+            return
         child = ChildNode(
             order.name,
             order.kind,
-            process.pid,
+            made[0].pid,
             order.epoch,
-            exit_code=lambda: process.exitcode,
+            exit_code=lambda: made[0].exitcode,
             loop=self._loop,
         )
         self.send(address, order)
         fork.made.set_result(child)
+
+
+def _adopt(children: Children, made: asyncio.Future[ChildNode]) -> None:
+    """Watch a new process, even if whoever asked for it has died meanwhile."""
+    if not made.cancelled() and made.exception() is None:
+        children.add(made.result())
+
+
+def _discard(made: asyncio.Future[ChildNode]) -> None:
+    if not made.cancel() and not made.cancelled() and made.exception() is None:
+        made.result().kill()
+
+
+def _processes(actor: Actor) -> list[multiprocessing.Process]:
+    """List what an actor has forked; Thespian knows, but offers no way to ask."""
+    manager = actor._myRef  # noqa: SLF001
+    return [child.childProc for child in getattr(manager, "_child_procs", ())]
 
 
 Application = Callable[[Node], Awaitable[Pid | None]]
