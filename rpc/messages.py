@@ -6,7 +6,7 @@ they keep until an `Ack` says they are in the journal. A report is sent again af
 the receiver drops those it has (same pod epoch, sequence number not above the last one).
 
 Structs are arrays on the wire: fields are only ever added at the end, with a default. A change that an
-older peer cannot read raises `PROTOCOL`.
+older peer cannot read raises `PROTOCOL`. Long, because the whole protocol is to be read in one place.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The orchestration tier's durable record: the contract and its implementations."""

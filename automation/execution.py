@@ -1,0 +1,155 @@
+"""One command from the driver's first call to a known end: apply, wait, look, and settle what is unknown.
+
+Coroutines that a resource process runs as its one job, each in an asyncio task of its own (drivers may use
+`asyncio.timeout`, which needs one). They hold no state: what they find out is their result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from automation.faults import describe
+from drivers.contract import (
+    Accepted,
+    ConflictError,
+    DeviceFaultError,
+    DeviceRef,
+    Done,
+    Driver,
+    DriverError,
+    FinalError,
+    NoChange,
+    NotStartedError,
+    Observation,
+    OutcomeUnknownError,
+    Settlement,
+    Step,
+    StepContext,
+)
+
+__all__ = ["GRACE_S", "LOOK_S", "not_applied", "run_command", "settle_command", "waits"]
+
+GRACE_S = (
+    1.0  # drivers keep their deadlines themselves; one that does not is cut off this much later
+)
+LOOK_S = 10.0  # deadline of an observation
+
+_SETTLE_WAITS_S = (0.05, 5.0)
+
+
+def waits(first_s: float, longest_s: float) -> Iterator[float]:
+    """Yield waits that double from `first_s` to `longest_s`, for ever."""
+    wait_s = first_s
+    while True:
+        yield wait_s
+        wait_s = min(wait_s * 2, longest_s)
+
+
+async def run_command(driver: Driver, ref: DeviceRef, step: Step, ctx: StepContext) -> Observation:
+    """Apply `step` and look at what the device made of it.
+
+    Raises:
+        FinalError: refused, nothing happened.
+        NotStartedError: nothing happened.
+        OutcomeUnknownError: too late, the answer was lost, or the device does not show what it confirmed.
+        DeviceFaultError: the device is broken.
+    """
+    try:
+        async with asyncio.timeout(ctx.deadline_s + GRACE_S):
+            answer = await driver.execute(ref, step, ctx)
+            if isinstance(answer, Accepted):
+                answer = await _resume(driver, ref, answer, ctx)
+    except TimeoutError as error:
+        await _cancel(driver, ref, step, ctx)
+        raise OutcomeUnknownError(
+            f"{ref.path}: {step.verb} took longer than {ctx.deadline_s:g} s"
+        ) from error
+    return await _verify(driver, ref, ctx, answer)
+
+
+async def settle_command(
+    driver: Driver,
+    ref: DeviceRef,
+    step: Step,
+    ctx: StepContext,
+    unknown: Callable[[str], None],
+) -> Observation | None:
+    """Find out whether `step` was applied, however long it takes; None: it was not.
+
+    Args:
+        driver: the device's connection.
+        ref: the device.
+        step: what was asked of it.
+        ctx: under which key.
+        unknown: told each time the device cannot say yet.
+
+    Raises:
+        FinalError: the question itself was refused.
+        DeviceFaultError: the device is broken.
+    """
+    for wait_s in waits(*_SETTLE_WAITS_S):
+        try:
+            async with asyncio.timeout(LOOK_S + GRACE_S):
+                settlement = await driver.settle(ref, step, ctx)
+                if settlement is Settlement.APPLIED:
+                    return await driver.observe(ref, LOOK_S)
+                if settlement is Settlement.NOT_APPLIED:
+                    return None
+            unknown(f"{ref.path}: the device does not know yet how {step.verb} ended")
+        except (FinalError, DeviceFaultError):
+            raise
+        except (DriverError, TimeoutError) as error:
+            unknown(describe(error))
+        await asyncio.sleep(wait_s)
+    raise AssertionError("waits() never ends")
+
+
+def not_applied(ref: DeviceRef, step: Step) -> ConflictError:
+    """What a command is that the device did not take, by its own account."""
+    return ConflictError(
+        f"{ref.path}: {step.verb} was not applied; the device was asked and said so"
+    )
+
+
+async def _resume(
+    driver: Driver, ref: DeviceRef, accepted: Accepted, ctx: StepContext
+) -> Done | NoChange:
+    while True:
+        await asyncio.sleep(accepted.poll_s)
+        try:
+            answer = await driver.resume(ref, accepted.handle, ctx)
+        except NotStartedError as error:
+            # The step did start when it was accepted: not reaching the device says nothing of its end.
+            raise OutcomeUnknownError(describe(error)) from error
+        if not isinstance(answer, Accepted):
+            return answer
+        accepted = answer
+
+
+async def _verify(
+    driver: Driver, ref: DeviceRef, ctx: StepContext, answer: Done | NoChange
+) -> Observation:
+    """Look at the device: real ones answer OK and change nothing (docs/drivers.md)."""
+    observation = answer.observed
+    if observation is None:
+        try:
+            async with asyncio.timeout(LOOK_S + GRACE_S):
+                observation = await driver.observe(ref, LOOK_S)
+        except (DriverError, TimeoutError) as error:
+            raise OutcomeUnknownError(
+                f"{ref.path}: done, but not seen: {describe(error)}"
+            ) from error
+    if isinstance(answer, Done) and observation.marks and ctx.key not in observation.marks:
+        raise OutcomeUnknownError(f"{ref.path}: the device said done and shows no {ctx.key}")
+    return observation
+
+
+async def _cancel(driver: Driver, ref: DeviceRef, step: Step, ctx: StepContext) -> None:
+    if not driver.info.verbs[step.verb].cancellable:
+        return
+    try:
+        async with asyncio.timeout(LOOK_S + GRACE_S):
+            await driver.cancel(ref, ctx)
+    except (DriverError, TimeoutError):
+        return  # whether it helped is what `settle` finds out

@@ -1,0 +1,648 @@
+"""The book of one zone: every lane in it, and what each report, link and request does to their units.
+
+The dispatcher process owns it. Methods take what happened and the time; they change the units at once and
+collect two things: `changes` for the journal, and `outbox`, the messages that may leave only after those
+changes are durable. So a unit is `dispatched` on disk before its pod hears of it, and a report is in the
+journal before it is acknowledged. Nothing here waits, and nothing knows a process or a socket.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from orchestration import recovery
+from orchestration.journal.contract import Changes
+from orchestration.lane import Lane, QueuedUnit
+from orchestration.records import TERMINAL, UnitState
+from orchestration.recovery import Verdict
+from orchestration.view import PodView, ResourceView, View
+from rpc.messages import (
+    Ack,
+    Cancel,
+    Crashed,
+    Define,
+    Dispatch,
+    Dropped,
+    Epoch,
+    Finished,
+    Inventory,
+    Progress,
+    Ready,
+    Report,
+    ReportBody,
+    ResourceDefinition,
+    ResourceState,
+    Retire,
+    Retired,
+    Started,
+    Suspect,
+)
+from rpc.messages import Down as DownMessage
+
+__all__ = ["ZoneBook"]
+
+DROPPED_PAUSE_S = 0.1  # before a lane whose unit was not taken is tried again
+_encode = msgspec.json.Encoder().encode
+_KINDS = {state: f"unit.{state.value}" for state in UnitState}
+_ATTEMPTS = [f'{{"attempt":{n}}}' for n in range(64)]
+_PENDING, _DISPATCHED = UnitState.PENDING, UnitState.DISPATCHED
+_EXECUTING, _IN_DOUBT = UnitState.EXECUTING, UnitState.IN_DOUBT
+_FLYING = frozenset({_DISPATCHED, _EXECUTING, _IN_DOUBT})
+
+Outbox = list[tuple[PodView, DownMessage]]
+
+
+class ZoneBook:
+    """The units of one zone.
+
+    Args:
+        view: read for definitions, written with what the pods say.
+        clock_utc: returns Unix seconds.
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(
+        self, view: View, clock_utc: Callable[[], float], clock: Callable[[], float]
+    ) -> None:
+        self.changes = Changes()
+        self.outbox: Outbox = []
+        self.units: dict[str, QueuedUnit] = {}
+        self.late = 0  # reports about something that is over
+        self._view = view
+        self._clock_utc = clock_utc
+        self._clock = clock
+        self._dirty: dict[str, ResourceView] = {}
+        self._leaving: dict[str, ResourceView] = {}
+        self._timers: list[tuple[float, int, str]] = []
+        self._catching_up: dict[str, Inventory] = {}  # by pod
+
+    # ── work comes in ─────────────────────────────────────────────────────────────────────────
+
+    def restore(self, units: Iterable[QueuedUnit]) -> None:
+        """Take back unfinished units from the journal, in order of acceptance."""
+        for unit in units:
+            resource = self._view.resources.get(unit.spec.resource)
+            if resource is None:  # it was removed while the unit was at its device
+                self._orphan(unit)
+                continue
+            self._enter(resource, unit)
+
+    def accept(self, units: Iterable[QueuedUnit]) -> None:
+        """Queue units that have just been accepted, in order of acceptance."""
+        for unit in units:
+            resource = self._view.resources.get(unit.spec.resource)
+            if resource is None:
+                self._orphan(unit)
+                continue
+            lane = self._enter(resource, unit)
+            exists = bool(resource.exists) or bool(resource.desired)
+            create = recovery.superseded_by(lane, unit, exists=exists)
+            if create is not None:
+                self._end_both(create, unit)
+
+    def _enter(self, resource: ResourceView, unit: QueuedUnit) -> Lane:
+        lane = resource.lane
+        if lane is None:
+            lane = resource.lane = Lane(resource.path)
+        lane.append(unit)
+        self.units[unit.id] = unit
+        self._count(resource, unit.state, 1)
+        if unit.state is _PENDING:
+            self._dirty[resource.path] = resource
+        limit_utc = recovery.deadline_utc(unit)
+        for at_utc in (limit_utc, unit.next_attempt_utc):
+            if at_utc is not None:
+                heapq.heappush(self._timers, (at_utc, unit.seq, unit.id))
+        return lane
+
+    def _end_both(self, create: QueuedUnit, destroy: QueuedUnit) -> None:
+        for unit, other in ((create, destroy), (destroy, create)):
+            reason = f"create and destroy met in the queue: {other.id}"
+            self._go(unit, Verdict(UnitState.SUPERSEDED, reason), {"with": other.id})
+
+    def _orphan(self, unit: QueuedUnit) -> None:
+        """End a unit whose resource went away while nobody could say what became of it."""
+        self._view.units[UnitState.CANCELLED] += 1
+        unit.lane = None
+        verdict = Verdict(UnitState.CANCELLED, "its resource was removed", "removed")
+        self._write(unit, verdict, unit.spec.resource, {})
+
+    # ── what users ask ────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, unit_id: str) -> str:
+        """Cancel a unit, or ask its pod to.
+
+        Returns:
+            done, asked, doubtful (it must be settled first), unreachable, or over.
+        """
+        unit = self.units.get(unit_id)
+        if unit is None or unit.lane is None:
+            return "over"
+        if unit.state is _PENDING:
+            self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
+            return "done"
+        unit.cancelling = True
+        if unit.state is _IN_DOUBT:
+            return "doubtful"
+        pod = self._view.resources[unit.lane.path].pod
+        if not pod.is_live:
+            return "unreachable"
+        self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+        return "asked"
+
+    def remove(self, removed: Sequence[ResourceView]) -> None:
+        """Follow an `apply`: these resources are to go, and what waits for them ends."""
+        paths: dict[str, tuple[PodView, list[str]]] = {}
+        for resource in removed:
+            self._leaving[resource.path] = resource
+            self._dirty.pop(resource.path, None)
+            self._cancel_waiting(resource)
+            paths.setdefault(resource.pod.path, (resource.pod, []))[1].append(resource.path)
+        for pod, names in paths.values():
+            if pod.path in self._view.pods and pod.is_live:
+                self.outbox.append((pod, Retire(self._view.revision, tuple(names))))
+            else:
+                for name in names:
+                    self._gone(self._leaving[name], "its resource was removed")
+
+    def redefine(self, resources: Sequence[ResourceView], pods: Sequence[PodView]) -> None:
+        """Follow an `apply`: tell living pods of what is new, and the rest of them of the revision."""
+        changed: dict[str, list[ResourceView]] = {pod.path: [] for pod in pods}
+        for resource in resources:
+            changed.setdefault(resource.pod.path, []).append(resource)
+        for path, mine in changed.items():
+            pod = self._view.pods.get(path)
+            if pod is not None and pod.is_live:
+                definitions = tuple(self._definition(each) for each in mine)
+                self.outbox.append((pod, Define(self._view.revision, definitions)))
+
+    def define(self, resources: Sequence[ResourceView]) -> None:
+        """Tell living pods of resources they do not have."""
+        for pod in {resource.pod.path: resource.pod for resource in resources}.values():
+            if pod.is_live:
+                mine = tuple(self._definition(each) for each in resources if each.pod is pod)
+                self.outbox.append((pod, Define(self._view.revision, mine)))
+
+    def _cancel_waiting(self, resource: ResourceView) -> None:
+        for unit in list(resource.lane.queue) if resource.lane is not None else []:
+            unit.cancelling = True
+            if unit.state is _PENDING:
+                self._go(unit, Verdict(UnitState.CANCELLED, "its resource was removed", "removed"))
+
+    # ── pods come and go ──────────────────────────────────────────────────────────────────────
+
+    def pod_up(self, pod: PodView, epoch: Epoch, inventory: Inventory) -> None:
+        """A link to the incarnation `epoch` of `pod` is there, and this is what it has."""
+        pod.is_live = False
+        if epoch > pod.reported_epoch:
+            self.pod_dead(pod, epoch, "a newer incarnation is there")
+            pod.reported_epoch, pod.last_report = epoch, 0
+            self.changes.reporters[pod.path] = pod.reporter_row()
+            pod.is_live = True
+            self._define_all(pod)
+            return
+        if pod.last_report:
+            self.outbox.append((pod, Ack(pod.last_report)))
+        self._catching_up[pod.path] = inventory
+        self._caught_up(pod)
+
+    def pod_unreachable(self, pod: PodView) -> None:
+        """The link is gone; that says nothing about the pod."""
+        pod.is_live = False
+        self._catching_up.pop(pod.path, None)
+        for resource in pod.resources.values():
+            resource.is_open = False
+
+    def pod_dead(self, pod: PodView, before: Epoch, reason: str) -> None:
+        """Every incarnation of `pod` older than `before` is gone: what they held is in doubt."""
+        for resource in [*pod.resources.values(), *self._leaving.values()]:
+            if resource.pod is not pod or resource.epoch[:3] >= before:
+                continue
+            resource.is_open = False
+            resource.enter("undefined")
+            for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
+                text = f"{pod.path} was lost: {reason}"
+                self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
+            if resource.is_leaving:
+                self._gone(resource, "its resource was removed while it was in doubt")
+
+    def _caught_up(self, pod: PodView) -> None:
+        """Once all reports older than the inventory are in, believe the inventory."""
+        inventory = self._catching_up.get(pod.path)
+        if inventory is None or pod.last_report < inventory.last_report:
+            return
+        del self._catching_up[pod.path]
+        pod.is_live = True
+        held = {unit for each in inventory.resources for unit in each.units}
+        for resource in pod.resources.values():
+            for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
+                if unit.id not in held:
+                    self._not_held(unit, pod)
+        self._believe(pod, inventory)
+
+    def _not_held(self, unit: QueuedUnit, pod: PodView) -> None:
+        if unit.state is _DISPATCHED:
+            self._return(unit, "it was lost on the way to the pod")
+        else:
+            text = f"{pod.path} does not know it any more"
+            self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": text})
+
+    def _believe(self, pod: PodView, inventory: Inventory) -> None:
+        there = set()
+        for each in inventory.resources:
+            there.add(each.path)
+            resource = pod.resources.get(each.path)
+            if resource is None:
+                self.outbox.append((pod, Retire(self._view.revision, (each.path,))))
+                continue
+            resource.take_epoch(each.epoch)
+            resource.enter(each.state)
+            resource.is_open = each.state in ("ready", "executing")
+            self._dirty[each.path] = resource
+        if inventory.revision != self._view.revision:
+            self._define_all(pod)
+            return
+        missing = [each for path, each in pod.resources.items() if path not in there]
+        if missing:
+            self.define(missing)
+
+    def _define_all(self, pod: PodView) -> None:
+        everything = tuple(self._definition(each) for each in pod.resources.values())
+        self.outbox.append((pod, Define(self._view.revision, everything, complete=True)))
+
+    def _definition(self, resource: ResourceView) -> ResourceDefinition:
+        lane = resource.lane
+        doubt = () if lane is None else tuple(unit.message() for unit in lane.in_doubt())
+        return resource.definition(doubt)
+
+    # ── reports ───────────────────────────────────────────────────────────────────────────────
+
+    def reports(self, pod: PodView, reports: Sequence[Report]) -> None:
+        """Take reports of the pod's present incarnation; those known already are acknowledged again."""
+        for report in reports:
+            if report.seq > pod.last_report:
+                self._report(pod, report.body)
+                pod.last_report = report.seq
+                if self._catching_up:
+                    self._caught_up(pod)
+        self.changes.reporters[pod.path] = pod.reporter_row()
+        self.outbox.append((pod, Ack(pod.last_report)))
+
+    def _report(self, pod: PodView, body: ReportBody) -> None:
+        path = getattr(body, "path", "")
+        resource = pod.resources.get(path) or self._leaving.get(path)
+        if resource is None or getattr(body, "epoch", resource.epoch) < resource.epoch:
+            self.late += 1
+            return
+        match body:
+            case Finished():
+                self._finished(resource, body)
+            case Started():
+                self._started(resource, body)
+            case Ready():
+                self._ready(resource, body)
+            case Crashed():
+                self._crashed(resource, body)
+            case _:
+                self._rare(resource, body)
+
+    def _rare(self, resource: ResourceView, body: ReportBody) -> None:
+        match body:
+            case Progress():
+                self._progress(resource, body)
+            case ResourceState():
+                self._state(resource, body)
+            case Suspect():
+                self._suspect(resource, body)
+            case Dropped():
+                self._dropped(resource, body)
+            case Retired():
+                self._gone(resource, "its resource was removed")
+
+    def _held(
+        self, body: Started | Progress | Finished | Suspect, resource: ResourceView
+    ) -> QueuedUnit | None:
+        """The unit a report is about, None if that attempt is over."""
+        unit = self.units.get(body.unit)
+        if (
+            unit is None
+            or not unit.at_the_pod
+            or unit.attempt != body.attempt
+            or unit.epoch != body.epoch
+            or unit.lane is not resource.lane
+        ):
+            self.late += 1
+            return None
+        return unit
+
+    def _started(self, resource: ResourceView, body: Started) -> None:
+        unit = self._held(body, resource)
+        if unit is not None:
+            resource.enter("executing")
+            if unit.state is _DISPATCHED:
+                self._go(unit, _STARTED)
+
+    def _progress(self, resource: ResourceView, body: Progress) -> None:
+        unit = self._held(body, resource)
+        if unit is None:
+            return
+        if resource.state == "suspect":
+            resource.enter("executing")
+            resource.is_open = True
+        if body.completed > unit.completed:
+            unit.completed = body.completed
+            # The device is past the state held: until this unit's end, whatever is there counts.
+            resource.hold(None)
+            self.changes.resources[resource.path] = resource.row()
+            self._note("unit.progress", unit.id, resource, {"completed": body.completed})
+        self._go(unit, Verdict(_EXECUTING), silent=unit.state is _EXECUTING)
+
+    def _finished(self, resource: ResourceView, body: Finished) -> None:
+        unit = self._held(body, resource)
+        if unit is None:
+            return
+        if resource.epoch == body.epoch and resource.state in ("executing", "suspect"):
+            resource.enter("ready")
+            resource.is_open = True
+        now = self._clock()
+        lane = resource.lane
+        if lane is not None:
+            resource.pod.note_finish(now - max(lane.finished_at, unit.dispatched_at))
+            lane.finished_at = now
+        partial = body.completed > unit.completed
+        unit.completed = body.completed
+        if body.outcome == "succeeded":
+            self._hold(resource, body.observed, exists=body.exists)
+            self._go(unit, _SUCCEEDED, {"duration_s": round(body.duration_s, 6)})
+            return
+        if body.observed:
+            self._hold(resource, body.observed, exists=body.exists)
+        elif partial:
+            resource.hold(None)
+            self.changes.resources[resource.path] = resource.row()
+        if body.outcome == "cancelled":
+            self._go(unit, Verdict(UnitState.CANCELLED, "cancelled at a command border"))
+        else:
+            self._go(unit, recovery.after_failure(unit, body.fault, self._clock_utc()))
+
+    def _hold(self, resource: ResourceView, observed: dict[str, object], *, exists: bool) -> None:
+        resource.hold(observed if exists else {})
+        resource.see(observed, exists=exists, now=self._clock())
+        self.changes.resources[resource.path] = resource.row()
+
+    def _ready(self, resource: ResourceView, body: Ready) -> None:
+        resource.take_epoch(body.epoch)
+        resource.enter("ready")
+        resource.is_open = True
+        self._left_behind(resource)
+        quarantine_after = resource.pod.spec.quarantine_after
+        for settled in body.settled:
+            unit = self.units.get(settled.unit)
+            if unit is None or unit.state is not _IN_DOUBT or unit.lane is not resource.lane:
+                self.late += 1
+                continue
+            unit.completed = max(unit.completed, settled.completed)
+            resource.hold(body.observed if body.exists else {})
+            self._go(unit, recovery.after_settling(unit, unit.completed, quarantine_after))
+        resource.see(body.observed, exists=body.exists, now=self._clock())
+        self.changes.resources[resource.path] = resource.row()
+        self._note("resource.ready", resource.path, resource, {"drift": body.drift})
+        self._dirty[resource.path] = resource
+        if resource.lane is not None and resource.lane.in_doubt():
+            self.define([resource])  # it did not know of them
+
+    def _left_behind(self, resource: ResourceView) -> None:
+        """A unit begun by an earlier incarnation of which no crash was told can only be in doubt."""
+        for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
+            if unit.state is _EXECUTING and unit.epoch < resource.epoch:
+                text = "its process was replaced"
+                self._go(unit, Verdict(_IN_DOUBT, text), {"cause": resource.path, "reason": text})
+
+    def _crashed(self, resource: ResourceView, body: Crashed) -> None:
+        resource.take_epoch(body.epoch)
+        resource.is_open = False
+        resource.crashes += 1
+        resource.pod.crashes += 1
+        resource.enter("initialised", body.reason)
+        detail = {
+            "unit": body.unit,
+            "attempt": body.attempt,
+            "completed": body.completed,
+            "reason": body.reason,
+            "culprit": body.culprit,
+            "flushed": body.flushed,
+            "recorder": [msgspec.to_builtins(line) for line in body.recorder],
+        }
+        self._note("resource.crashed", resource.path, resource, detail)
+        unit = None if body.unit is None else self.units.get(body.unit)
+        if unit is not None and unit.at_the_pod and unit.lane is resource.lane:
+            unit.completed = max(unit.completed, body.completed)
+            unit.crashes += body.culprit
+            cause = {"cause": resource.path, "reason": body.reason}
+            self._go(unit, Verdict(_IN_DOUBT, body.reason, "crash"), cause)
+        for name in body.flushed:
+            flushed = self.units.get(name)
+            if flushed is not None and flushed.at_the_pod and flushed.lane is resource.lane:
+                self._return(flushed, f"flushed by a crash: {body.reason}")
+
+    def _state(self, resource: ResourceView, body: ResourceState) -> None:
+        if body.epoch > resource.epoch:
+            resource.take_epoch(body.epoch)
+        resource.is_open = False
+        resource.enter(body.state, body.detail)
+        if body.state == "set_aside":
+            self._note("resource.set_aside", resource.path, resource, {"detail": body.detail})
+
+    def _suspect(self, resource: ResourceView, body: Suspect) -> None:
+        unit = self._held(body, resource)
+        if unit is not None:
+            resource.is_open = False
+            resource.enter("suspect", body.reason)
+            detail = {"unit": body.unit, "index": body.index, "reason": body.reason}
+            self._note("resource.suspect", resource.path, resource, detail)
+
+    def _dropped(self, resource: ResourceView, body: Dropped) -> None:
+        unit = self.units.get(body.unit)
+        if unit is None or unit.state is not _DISPATCHED or unit.attempt != body.attempt:
+            self.late += 1
+            return
+        self._return(unit, f"not taken: {body.reason}", DROPPED_PAUSE_S)
+        if body.reason == "unknown":
+            self.define([resource])
+
+    def _gone(self, resource: ResourceView, reason: str) -> None:
+        """The process of a leaving resource has ended: so have its units."""
+        if not resource.is_leaving:
+            for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
+                self._return(unit, "handed back")
+            return
+        for unit in list(resource.lane.queue) if resource.lane is not None else []:
+            self._go(unit, Verdict(UnitState.CANCELLED, reason, "removed"))
+        self._leaving.pop(resource.path, None)
+        if resource.path not in self._view.resources:
+            self.changes.dropped.append(resource.path)
+
+    # ── sending ───────────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        """Look at what has become due: deadlines, and the ends of back-offs."""
+        now_utc = self._clock_utc()
+        while self._timers and self._timers[0][0] <= now_utc:
+            _, _, unit_id = heapq.heappop(self._timers)
+            unit = self.units.get(unit_id)
+            if unit is None or unit.state is not _PENDING or unit.lane is None:
+                continue
+            limit_utc = recovery.deadline_utc(unit)
+            resource = self._view.resources[unit.lane.path]
+            self._dirty[resource.path] = resource
+            if limit_utc is not None and limit_utc <= now_utc:
+                self._go(unit, recovery.after_deadline(unit))
+
+    def next_tick_utc(self) -> float | None:
+        """When `tick` is to be called next."""
+        return self._timers[0][0] if self._timers else None
+
+    def pump(self) -> None:
+        """Dispatch what may go, on the lanes something has happened to."""
+        if not self._dirty:
+            return
+        now_utc, now = self._clock_utc(), self._clock()
+        dirty, self._dirty = self._dirty, {}
+        for resource in dirty.values():
+            lane = resource.lane
+            if lane is None or not resource.is_open or not resource.pod.is_live:
+                continue
+            for unit in lane.due(now_utc, resource.pod.spec.mailbox, resource.epoch):
+                unit.attempt += 1
+                unit.epoch = resource.epoch
+                unit.dispatched_at = now
+                self._go(unit, _SENT)
+                message = Dispatch(resource.path, resource.epoch, unit.message())
+                self.outbox.append((resource.pod, message))
+
+    def take(self) -> tuple[Changes, Outbox]:
+        """Hand over what has been collected."""
+        changes, outbox = self.changes, self.outbox
+        self.changes, self.outbox = Changes(), []
+        return changes, outbox
+
+    # ── transitions ───────────────────────────────────────────────────────────────────────────
+
+    def _return(self, unit: QueuedUnit, reason: str, pause_s: float = 0.0) -> None:
+        """Take back a unit that never began: that was no attempt."""
+        unit.attempt -= 1
+        verdict = recovery.after_return(unit, reason)
+        if pause_s and verdict.state is _PENDING:
+            again_utc = self._clock_utc() + pause_s
+            verdict = Verdict(_PENDING, reason, "", again_utc)
+        self._go(unit, verdict)
+
+    def _go(
+        self,
+        unit: QueuedUnit,
+        verdict: Verdict,
+        detail: Mapping[str, object] | None = None,
+        *,
+        silent: bool = False,
+    ) -> None:
+        """Carry out a verdict: memory now, the journal with the next commit."""
+        lane = unit.lane
+        assert lane is not None, f"{unit.id} is over"
+        resource = self._view.resources.get(lane.path) or self._leaving[lane.path]
+        if verdict.state is not unit.state:
+            self._count(resource, unit.state, -1)
+            self._count(resource, verdict.state, 1)
+        self._write(unit, verdict, lane.path, detail, silent=silent)
+        if verdict.next_attempt_utc is not None:
+            heapq.heappush(self._timers, (verdict.next_attempt_utc, unit.seq, unit.id))
+        if verdict.state is _PENDING:
+            self._dirty[lane.path] = resource
+        elif verdict.state in TERMINAL:
+            lane.remove(unit)
+            del self.units[unit.id]
+            if lane.queue:
+                self._dirty[lane.path] = resource
+
+    def _write(
+        self,
+        unit: QueuedUnit,
+        verdict: Verdict,
+        path: str,
+        detail: Mapping[str, object] | None,
+        *,
+        silent: bool = False,
+    ) -> None:
+        state = unit.state = verdict.state
+        unit.reason, unit.code = verdict.reason, verdict.code
+        unit.next_attempt_utc = verdict.next_attempt_utc
+        now_utc = self._clock_utc()
+        epoch = _epoch_text(unit.epoch)
+        changes = self.changes
+        changes.units[unit.seq] = (
+            unit.seq,
+            state.value,
+            unit.completed,
+            unit.attempt,
+            unit.crashes,
+            epoch,
+            unit.reason,
+            unit.code,
+            now_utc,
+            unit.next_attempt_utc,
+        )
+        if silent:
+            return
+        if not detail and not unit.reason:
+            text = _ATTEMPTS[unit.attempt] if unit.attempt < 64 else f'{{"attempt":{unit.attempt}}}'
+        else:
+            text = _encode(_event_detail(unit, detail)).decode()
+        changes.events.append((now_utc, _KINDS[state], unit.id, path, epoch, text))
+
+    def _note(
+        self, kind: str, subject: str, resource: ResourceView, detail: Mapping[str, object]
+    ) -> None:
+        text = _encode(detail).decode()
+        row = (self._clock_utc(), kind, subject, resource.path, resource.epoch_text, text)
+        self.changes.events.append(row)
+
+    def _count(self, resource: ResourceView, state: UnitState, by: int) -> None:
+        self._view.units[state] += by
+        pod = resource.pod
+        if state is _PENDING:
+            resource.pending += by
+            pod.pending += by
+        elif state in _FLYING:
+            resource.in_flight += by
+            pod.in_flight += by
+
+
+_STARTED = Verdict(_EXECUTING)
+_SENT = Verdict(_DISPATCHED)
+_SUCCEEDED = Verdict(UnitState.SUCCEEDED)
+_epoch_texts: dict[Epoch, str] = {}
+
+
+def _epoch_text(epoch: Epoch) -> str:
+    """Encode an epoch; few are in use at a time, so the texts are kept."""
+    text = _epoch_texts.get(epoch)
+    if text is None:
+        if len(_epoch_texts) > 100_000:
+            _epoch_texts.clear()
+        text = _epoch_texts[epoch] = _encode(epoch).decode()
+    return text
+
+
+def _event_detail(unit: QueuedUnit, detail: Mapping[str, object] | None) -> dict[str, object]:
+    full: dict[str, object] = {"attempt": unit.attempt, **(detail or {})}
+    if unit.reason:
+        full["reason"] = unit.reason
+    if unit.code:
+        full["code"] = unit.code
+    if unit.completed:
+        full["completed"] = unit.completed
+    if unit.next_attempt_utc is not None:
+        full["next_attempt_utc"] = unit.next_attempt_utc
+    return full

@@ -1,0 +1,139 @@
+"""What every process can do: send, link, monitor, exit, timers, names. Erlang's built-in functions.
+
+They act for the calling process; plain asyncio code uses the methods of `Runtime` instead.
+"""
+
+from __future__ import annotations
+
+from otp.envelope import DOOMED, INFO
+from otp.errors import NoProcessError
+from otp.exit_reason import NOPROC
+from otp.process import Down, Pid, Ref
+from otp.timers import TimerRef
+from otp.waiting import Doomed, self_process
+
+__all__ = [
+    "cancel_timer",
+    "demonitor",
+    "exit",
+    "link",
+    "monitor",
+    "register",
+    "registered",
+    "self_pid",
+    "send",
+    "send_after",
+    "trap_exit",
+    "unlink",
+    "unregister",
+    "whereis",
+]
+
+
+def self_pid() -> Pid:
+    """Name the calling process."""
+    return self_process()
+
+
+def send(dest: Pid | str, message: object) -> None:
+    """Send `message`; to a dead pid it vanishes.
+
+    Raises:
+        NoProcessError: `dest` is a name that nobody has (OTP's badarg).
+    """
+    if isinstance(dest, str):
+        pid = self_process().runtime.whereis(dest)
+        if pid is None:
+            raise NoProcessError(dest, message)
+        dest = pid
+    dest.post((INFO, message))
+
+
+def exit(pid: Pid, reason: object) -> None:  # noqa: A001 - Erlang's name
+    """Send an exit signal; one that ends the caller itself does not return."""
+    sender = self_process()
+    pid.exit_signal(sender, reason)
+    if sender.status == DOOMED and pid is sender:
+        raise Doomed
+
+
+def trap_exit(on: bool = True) -> None:  # noqa: FBT001, FBT002 - process_flag(trap_exit, true)
+    """From now on take exit signals as `Exit` messages, or no longer."""
+    self_process().trapping = on
+
+
+def link(pid: Pid) -> None:
+    """Link to `pid`.
+
+    Raises:
+        NoProcessError: it is dead, and the caller does not trap exits; if it does, it gets an `Exit` with noproc.
+    """
+    me = self_process()
+    if pid is me:
+        return
+    if pid.is_alive():
+        me.link(pid)
+    elif me.trapping:
+        me.link_signal(pid, NOPROC)
+    else:
+        raise NoProcessError(pid, "link")
+
+
+def unlink(pid: Pid) -> None:
+    """Take the link away; an `Exit` that is already in the mailbox stays there."""
+    self_process().unlink(pid)
+
+
+def monitor(target: Pid | str) -> Ref:
+    """Ask for a `Down` when `target` ends; at once, with noproc, if there is no such process."""
+    me = self_process()
+    pid = me.runtime.whereis(target) if isinstance(target, str) else target
+    ref = Ref(me, pid, target)
+    if pid is None or not pid.is_alive():
+        ref.target = None
+        me.post((INFO, Down(ref, target, NOPROC)))
+    else:
+        me.rare.monitors[ref] = None
+        pid.watch(ref)
+    return ref
+
+
+def demonitor(ref: Ref, *, flush: bool = False) -> None:
+    """End a monitor of the caller; `flush` removes a `Down` of it that is already in the mailbox."""
+    me = self_process()
+    me.rare.monitors.pop(ref, None)
+    if ref.target is not None:
+        ref.target.unwatch(ref)
+        ref.target = None
+    elif flush:
+        me.remove_first(lambda message: isinstance(message, Down) and message.ref is ref)
+
+
+def send_after(dest: Pid | str, delay_s: float, message: object) -> TimerRef:
+    """Send `message` to `dest` after `delay_s` seconds; a name is looked up then."""
+    return self_process().runtime.send_after(dest, delay_s, message)
+
+
+def cancel_timer(timer: TimerRef) -> float | None:
+    """Stop `timer`: the seconds it had left, or None if it has fired or was cancelled."""
+    return self_process().runtime.cancel_timer(timer)
+
+
+def register(name: str, pid: Pid) -> None:
+    """Give `pid` a name; raises NameTakenError as `Runtime.register`."""
+    self_process().runtime.register(name, pid)
+
+
+def unregister(name: str) -> None:
+    """Free a name; raises NameTakenError if nobody has it."""
+    self_process().runtime.unregister(name)
+
+
+def whereis(name: str) -> Pid | None:
+    """Find the process of that name."""
+    return self_process().runtime.whereis(name)
+
+
+def registered() -> list[str]:
+    """List the names in use."""
+    return self_process().runtime.registered()

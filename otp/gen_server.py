@@ -1,0 +1,197 @@
+"""gen_server: a process that answers calls, takes casts and messages, and is started and stopped in OTP's way.
+
+One instance of a `GenServer` subclass is one server; its state is passed to each callback and returned by it.
+Callbacks are `def`, or `async def` where they really wait; while one waits, the server handles nothing else.
+Of OTP not here: hibernation (an idle process is small anyway) and code change.
+
+Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any, Generic, TypeVar, overload
+
+from otp.callback_results import (
+    TIMEOUT,
+    CallResult,
+    Continue,
+    Ignore,
+    InitSpecial,
+    NoReply,
+    Ok,
+    Reply,
+    Result,
+    Stop,
+    StopReply,
+    Timeout,
+)
+from otp.envelope import CAST, SYSTEM, AnswerT_co, Call
+from otp.errors import CallTimeoutError, ExitError, NoProcessError, UndefinedCallbackError
+from otp.exit_reason import NORMAL
+from otp.process import Pid
+from otp.reports import bounded_text
+from otp.runtime import Runtime
+from otp.server_process import ServerPid
+from otp.waiting import ExitWait, From, self_process
+
+__all__ = [
+    "TIMEOUT",
+    "CallResult",
+    "Continue",
+    "GenServer",
+    "Ignore",
+    "NoReply",
+    "Ok",
+    "Reply",
+    "Result",
+    "Stop",
+    "StopReply",
+    "Timeout",
+    "call",
+    "cast",
+    "reply",
+    "start",
+    "start_link",
+    "stop",
+]
+
+_log = logging.getLogger("otp")
+StateT = TypeVar("StateT")
+
+
+class GenServer(Generic[StateT]):
+    """Subclass it, give it `init` and the callbacks it needs; each may be `async def`."""
+
+    __slots__ = ("pid",)
+
+    pid: Pid  # set before init runs
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime this server lives in."""
+        return self.pid.runtime
+
+    def trap_exit(self, on: bool = True) -> None:  # noqa: FBT001, FBT002 - process_flag(trap_exit, true)
+        """From now on take exit signals as `Exit` messages, or no longer."""
+        self.pid.trapping = on
+
+    def init(self) -> StateT | InitSpecial[StateT] | Awaitable[StateT | InitSpecial[StateT]]:
+        """Return the first state; the starter waits for it."""
+        raise UndefinedCallbackError(f"{type(self).__name__} has no init")
+
+    def handle_call(
+        self, request: Any, from_: From, state: StateT
+    ) -> CallResult[StateT] | Awaitable[CallResult[StateT]]:
+        """Answer a call."""
+        raise self._undefined("handle_call", request)
+
+    def handle_cast(
+        self, request: Any, state: StateT
+    ) -> Result[StateT] | Awaitable[Result[StateT]]:
+        """Take a cast."""
+        raise self._undefined("handle_cast", request)
+
+    def handle_info(
+        self, message: Any, state: StateT
+    ) -> Result[StateT] | Awaitable[Result[StateT]]:
+        """Take any other message: raw sends, `Exit` when trapping, `Down`, timers."""
+        _log.warning("%r has no handle_info for %s", self.pid, bounded_text(message))
+        return NoReply(state)
+
+    def handle_continue(
+        self, term: Any, state: StateT
+    ) -> Result[StateT] | Awaitable[Result[StateT]]:
+        """Go on after a `Continue`."""
+        raise self._undefined("handle_continue", term)
+
+    def terminate(self, reason: Any, state: StateT) -> Awaitable[None] | None:
+        """Clean up before the end; not run on a kill, nor on an exit signal without trap_exit."""
+
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+        """Start this server in `runtime`, linked to `parent` if there is one; see `start_link`."""
+        runtime.claim_name(name)
+        pid = ServerPid(runtime, parent, self)
+        if parent is not None:
+            pid.links = parent
+            parent.add_link(pid)
+        if name is not None:
+            runtime.register(name, pid)
+        pid.begin()
+        return pid
+
+    def _undefined(self, callback: str, term: object) -> UndefinedCallbackError:
+        return UndefinedCallbackError(
+            f"{type(self).__name__} has no {callback} for {bounded_text(term)}"
+        )
+
+
+def start_link(server: GenServer[Any], *, name: str | None = None) -> Pid:
+    """Start `server` linked to the calling process, its parent.
+
+    When `init` is a coroutine, await the pid to wait for it.
+
+    Raises:
+        StartError: init refused (`IgnoredError` for `Ignore()`) or raised, or the name is taken.
+        OtpError: no process calls.
+    """
+    parent = self_process()
+    return server.start_in(parent.runtime, parent=parent, name=name)
+
+
+def start(server: GenServer[Any], *, name: str | None = None) -> Pid:
+    """Start `server` without a link; otherwise as `start_link`."""
+    return server.start_in(self_process().runtime, parent=None, name=name)
+
+
+def cast(dest: Pid | str, request: object) -> None:
+    """Send `request` to `handle_cast`; nobody there: it vanishes."""
+    pid = self_process().runtime.names.get(dest) if isinstance(dest, str) else dest
+    if pid is not None:
+        pid.post((CAST, request))
+
+
+@overload
+def call(
+    dest: Pid | str, request: Call[AnswerT_co], timeout_s: float | None = 5.0
+) -> Awaitable[AnswerT_co]: ...
+
+
+@overload
+def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]: ...
+
+
+def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]:
+    """Ask a server by pid or name, from inside a process; see `Pid.call`."""
+    if isinstance(dest, str):
+        return self_process().runtime.call(dest, request, timeout_s)
+    return dest.call(request, timeout_s)
+
+
+def reply(from_: From, value: object) -> None:
+    """Answer a call from anywhere; only the first answer counts."""
+    from_.reply(value)
+
+
+async def stop(dest: Pid | str, reason: object = NORMAL, timeout_s: float | None = None) -> None:
+    """Make a server end with `reason`, through its `terminate`, and wait until it has.
+
+    Raises:
+        ValueError: `timeout_s` is negative.
+        NoProcessError: there is no such process.
+        CallTimeoutError: it has not ended in time; it still will.
+        ExitError: it ended with another reason.
+    """
+    if timeout_s is not None and timeout_s < 0:
+        raise ValueError(f"timeout_s is {timeout_s}, below zero")
+    pid = self_process().runtime.whereis(dest) if isinstance(dest, str) else dest
+    if pid is None or not pid.is_alive():
+        raise NoProcessError(dest, ("stop", reason))
+    wait = ExitWait(pid)
+    pid.post((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason)))
+    actual = await wait.within(timeout_s)
+    if wait.timed_out:
+        raise CallTimeoutError(dest, ("stop", reason))
+    if actual != reason:
+        raise ExitError(actual)

@@ -1,0 +1,193 @@
+"""What the runtime tells operators: crashes, supervisor decisions, progress. Text in reports is bounded.
+
+Every report goes to each subscriber, in order, in the process that caused it; a subscriber that raises is
+dropped and logged. The first subscriber writes to the logger `otp`, so that no crash is silent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from itertools import islice
+from reprlib import Repr
+
+from otp.exit_reason import Raised
+
+__all__ = [
+    "CrashReport",
+    "Offender",
+    "ProgressReport",
+    "Report",
+    "ReportBus",
+    "ServerReport",
+    "SupervisorLabel",
+    "SupervisorReport",
+    "bounded_text",
+    "log_report",
+]
+
+MAX_TEXT = 500  # characters per field of a report
+_log = logging.getLogger("otp")
+
+
+class SupervisorLabel(Enum):
+    """What a supervisor reports, OTP's names."""
+
+    CHILD_TERMINATED = "child_terminated"
+    START_ERROR = "start_error"
+    SHUTDOWN = "shutdown"
+    SHUTDOWN_ERROR = "shutdown_error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerReport:
+    """A behaviour process ended badly (OTP's gen_server terminate report)."""
+
+    process: str
+    behaviour: str
+    last_message: str
+    state: str
+    reason: object
+    reason_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashReport:
+    """A process ended badly by itself (OTP's proc_lib crash report); an exit signal gives none."""
+
+    process: str
+    initial_call: str
+    ancestors: tuple[str, ...]
+    reason: object
+    reason_text: str
+    message_queue_len: int
+    links: tuple[str, ...]
+    trap_exit: bool
+    reductions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offender:
+    """The child a supervisor report is about; `nb_children` stands for a group that ended alike."""
+
+    pid: str | None
+    id: object
+    restart: str
+    shutdown: str
+    child_type: str
+    significant: bool = False
+    nb_children: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorReport:
+    """A supervisor saw a child fail, or gave up."""
+
+    label: SupervisorLabel
+    supervisor: str
+    offender: Offender
+    reason: object
+    reason_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressReport:
+    """A supervisor has started a child. `by_hand`: through start_child or restart_child."""
+
+    supervisor: str
+    started: Offender
+    by_hand: bool
+
+
+Report = ServerReport | CrashReport | SupervisorReport | ProgressReport
+
+
+class _BoundedRepr(Repr):
+    """A repr whose every part is bounded, also the fields of a dataclass and the arguments of an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 8
+        self.maxstring = self.maxother = self.maxlong = 200
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Render an object that is no built-in container."""
+        if isinstance(x, BaseException):
+            return f"{type(x).__name__}({self._joined(x.args, level)})"
+        if is_dataclass(x) and not isinstance(x, type):
+            shown = ", ".join(
+                f"{field.name}={self.repr1(getattr(x, field.name, '?'), level - 1)}"
+                for field in fields(x)[:12]
+            )
+            return f"{type(x).__name__}({shown})"
+        return super().repr_instance(x, level)
+
+    def _joined(self, terms: Iterable[object], level: int) -> str:
+        return ", ".join(self.repr1(term, level - 1) for term in islice(terms, 8))
+
+
+_bounded = _BoundedRepr()
+
+
+def bounded_text(term: object) -> str:
+    """Show `term` in at most `MAX_TEXT` characters; never raises.
+
+    Huge containers, strings, dataclasses and errors are not rendered whole first; any other object is asked for
+    its own `__repr__`, and cut.
+    """
+    if isinstance(term, Raised):
+        where = "".join(f" < {file}:{line} {name}" for file, line, name in reversed(term.stack))
+        text = _bounded.repr(term.error) + where
+    else:
+        text = _bounded.repr(term)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
+class ReportBus:
+    """Hands each report to all subscribers."""
+
+    __slots__ = ("_subscribers", "wants_progress")
+
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[Report], None]] = [log_report]
+        self.wants_progress = _log.isEnabledFor(logging.INFO)
+
+    def subscribe(self, subscriber: Callable[[Report], None]) -> None:
+        """Call `subscriber` with every report from now on, progress included."""
+        self._subscribers.append(subscriber)
+        self.wants_progress = True
+
+    def unsubscribe(self, subscriber: Callable[[Report], None]) -> None:
+        """Stop calling `subscriber`; unknown ones are ignored."""
+        if subscriber in self._subscribers:
+            self._subscribers.remove(subscriber)
+
+    def send(self, report: Report) -> None:
+        """Hand out one report."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(report)
+            except Exception:  # noqa: BLE001 - a failing listener must not fail the process it listens to
+                self.unsubscribe(subscriber)
+                _log.exception("a report subscriber raised and was dropped: %r", subscriber)
+
+
+def log_report(report: Report) -> None:
+    """Write `report` to the logger `otp`: progress as info (by hand: debug), the rest as errors."""
+    match report:
+        case ProgressReport(supervisor=supervisor, started=child, by_hand=by_hand):
+            level = logging.DEBUG if by_hand else logging.INFO
+            _log.log(level, "%s started %r as %s", supervisor, child.id, child.pid)
+        case SupervisorReport(label=label, supervisor=supervisor, offender=child):
+            text = "%s: %s of child %r (%s): %s"
+            _log.error(text, supervisor, label.value, child.id, child.pid, report.reason_text)
+        case CrashReport(process=process, initial_call=call):
+            _log.error("%s (%s) crashed: %s", process, call, report.reason_text)
+        case ServerReport(process=process, behaviour=behaviour):
+            text = "%s (%s) terminating: %s\n  last message: %s\n  state: %s"
+            _log.error(
+                text, process, behaviour, report.reason_text, report.last_message, report.state
+            )

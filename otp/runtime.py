@@ -1,0 +1,324 @@
+"""The runtime: one run queue of processes inside an asyncio loop, with timers, names and reports.
+
+Each turn of the run queue handles at most `SLICE` messages of one process before the next one's, and after
+`turn_s` seconds gives the asyncio loop its turn. So a message waits for at most `SLICE` messages of each process
+that is ready before it. Nothing here is safe to call from another thread (`loop.call_soon_threadsafe` is).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from otp.envelope import CAST, INFO
+from otp.errors import AlreadyStartedError, NameTakenError
+from otp.exit_reason import NOPROC
+from otp.process import Pid
+from otp.reports import ReportBus
+from otp.timers import TimerQueue, TimerRef
+from otp.waiting import ExitWait, From, here
+
+__all__ = ["Pid", "Runtime", "RuntimeStats", "Startable"]
+
+SLICE: Final = 64  # messages one process may handle before the next one's turn
+CHECK_EVERY: Final = 64  # messages between two looks at the clock
+
+
+class Startable(Protocol):
+    """What `Runtime.start` can start: a gen_server."""
+
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+        """Make the process, run its init, and link it to `parent` if there is one."""
+
+
+class Delivery:
+    """A `send_after` that has not come yet; a name is looked up when it does."""
+
+    __slots__ = ("dest", "message", "runtime")
+
+    def __init__(self, runtime: Runtime, dest: Pid | str, message: object) -> None:
+        self.runtime = runtime
+        self.dest = dest
+        self.message = message
+
+    def expired(self) -> None:
+        """Deliver."""
+        pid = self.runtime.whereis(self.dest) if isinstance(self.dest, str) else self.dest
+        if pid is not None:
+            pid.post((INFO, self.message))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeStats:
+    """Counters of one runtime; totals since it began, except `processes`, `ready`, `queued` and `longest_queue`."""
+
+    processes: int
+    started: int
+    ended: int
+    messages: int  # handled; also the reductions
+    turns: int
+    ready: int  # on the run queue now
+    queued: int  # messages waiting in mailboxes
+    longest_queue: int
+    timers: int
+
+
+class Runtime:
+    """One scheduler; one per OS process outside tests.
+
+    Args:
+        clock: monotonic seconds; the loop's own time by default.
+        loop: where it runs; the running loop by default.
+        turn_s: after how many seconds of messages the asyncio loop gets its turn.
+        run_queue: an empty queue of ready processes; `otp.testing` passes one that shuffles.
+
+    Raises:
+        RuntimeError: no loop was given and none is running.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        turn_s: float = 0.002,
+        run_queue: deque[Pid] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop() if loop is None else loop
+        self.clock = self.loop.time if clock is None else clock
+        self.turn_s = turn_s
+        self.reports = ReportBus()
+        self.names: dict[str, Pid] = {}
+        self.ready: deque[Pid] = deque() if run_queue is None else run_queue
+        self.awake = False
+        self.in_turn = False
+        self.new_calls: list[From] = []
+        self.signals: deque[tuple[Any, Pid, object]] = deque()
+        self.timers = TimerQueue(self.clock, self._arm)
+        self._loop_timer: asyncio.TimerHandle | None = None
+        self._delivering = False
+        self._newest: Pid | None = None
+        self._started = 0
+        self._ended = 0
+        self._messages = 0
+        self._turns = 0
+
+    # Starting and asking from plain asyncio code.
+
+    def start(self, server: Startable, name: str | None = None) -> Pid:
+        """Start `server` with no parent and no link.
+
+        Raises:
+            StartError: init refused, raised, or the name is taken.
+        """
+        return server.start_in(self, parent=None, name=name)
+
+    async def start_wait(self, server: Startable, name: str | None = None) -> Pid:
+        """Start `server` and wait for an `init` that is a coroutine; raises as `start`."""
+        return await self.start(server, name)
+
+    def cast(self, dest: Pid | str, request: object) -> None:
+        """Cast to a pid or name; nobody there: it vanishes."""
+        pid = self.whereis(dest) if isinstance(dest, str) else dest
+        if pid is not None:
+            pid.post((CAST, request))
+
+    def call(self, dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> From:
+        """Call a pid or name, see `Pid.call`; await the result."""
+        pid = self.whereis(dest) if isinstance(dest, str) else dest
+        if pid is None:
+            missing = From(self, dest, request)
+            missing.fail(NOPROC)
+            return missing
+        return pid.call(request, timeout_s)
+
+    def exit(self, pid: Pid, reason: object) -> None:
+        """Send an exit signal from outside any process."""
+        pid.exit_signal(here.process, reason)
+
+    def exited(self, pid: Pid) -> ExitWait:
+        """Await the end of `pid`; the result is its exit reason."""
+        return ExitWait(pid)
+
+    def send_after(self, dest: Pid | str, delay_s: float, message: object) -> TimerRef:
+        """Send `message` to `dest` after `delay_s` seconds."""
+        return self.timers.start(delay_s, Delivery(self, dest, message))
+
+    def cancel_timer(self, timer: TimerRef) -> float | None:
+        """Stop `timer`: the seconds it had left, or None if it was too late."""
+        return self.timers.cancel(timer)
+
+    # Names.
+
+    def register(self, name: str, pid: Pid) -> None:
+        """Give `pid` the name.
+
+        Raises:
+            NameTakenError: the name is taken, or the process is dead or has a name.
+        """
+        if name in self.names or not pid.is_alive() or pid.name is not None:
+            raise NameTakenError(f"cannot name {pid!r} {name!r}: taken, dead, or named already")
+        self.names[name] = pid
+        pid.rare.name = name
+
+    def unregister(self, name: str) -> None:
+        """Free the name.
+
+        Raises:
+            NameTakenError: nobody has it.
+        """
+        if name not in self.names:
+            raise NameTakenError(f"no process is named {name!r}")
+        self.names.pop(name).rare.name = None
+
+    def whereis(self, name: str) -> Pid | None:
+        """Find the process of that name."""
+        return self.names.get(name)
+
+    def registered(self) -> list[str]:
+        """List the names in use."""
+        return list(self.names)
+
+    def claim_name(self, name: str | None) -> None:
+        """Check that a process may start under `name`.
+
+        Raises:
+            AlreadyStartedError: somebody has it.
+        """
+        if name is not None and name in self.names:
+            raise AlreadyStartedError(self.names[name])
+
+    # Looking in from outside.
+
+    def processes(self) -> Iterator[Pid]:
+        """Go through the living processes, newest first."""
+        pid = self._newest
+        while pid is not None:
+            yield pid
+            pid = pid.older
+
+    def stats(self) -> RuntimeStats:
+        """Count; takes time in proportion to the processes."""
+        queues = [pid.queue_length() for pid in self.processes()]
+        return RuntimeStats(
+            processes=self._started - self._ended,
+            started=self._started,
+            ended=self._ended,
+            messages=self._messages,
+            turns=self._turns,
+            ready=len(self.ready),
+            queued=sum(queues),
+            longest_queue=max(queues, default=0),
+            timers=len(self.timers),
+        )
+
+    # The run queue.
+
+    def enqueue(self, pid: Pid) -> None:
+        """Put a process whose status is READY on the run queue."""
+        self.ready.append(pid)
+        if not self.awake:
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that a turn comes."""
+        self.awake = True
+        self.loop.call_soon(self.turn)
+
+    def turn(self) -> None:
+        """Run ready processes until none is left or the time is up."""
+        ready = self.ready
+        stop_at = monotonic() + self.turn_s
+        handled = 0
+        check_at = CHECK_EVERY
+        self.in_turn = True
+        try:
+            while ready:
+                handled += ready.popleft().run(SLICE)
+                if handled >= check_at:
+                    if monotonic() >= stop_at:
+                        break
+                    check_at = handled + CHECK_EVERY
+        finally:
+            here.process = None
+            self.in_turn = False
+            self._messages += handled
+            self._turns += 1
+            if self.new_calls:
+                self._arm_calls()
+            self.awake = False
+            if ready:
+                self.wake()
+
+    def deliver_signals(self) -> None:
+        """Hand out the signals of ended processes; a chain of links is followed without recursion."""
+        if self._delivering:
+            return
+        self._delivering = True
+        signals = self.signals
+        try:
+            while signals:
+                receiver, sender, reason = signals.popleft()
+                if isinstance(receiver, Pid):
+                    receiver.link_signal(sender, reason)
+                else:
+                    receiver.ended(sender, reason)
+        finally:
+            self._delivering = False
+
+    def admit(self, pid: Pid) -> None:
+        """Count a new process and give it its number."""
+        self._started += 1
+        pid.serial = self._started
+        pid.newer = None
+        pid.older = self._newest
+        if self._newest is not None:
+            self._newest.newer = pid
+        self._newest = pid
+
+    def dismiss(self, pid: Pid) -> None:
+        """Forget a process that has ended."""
+        self._ended += 1
+        newer, older = pid.newer, pid.older
+        if newer is None:
+            self._newest = older
+        else:
+            newer.older = older
+        if older is not None:
+            older.newer = newer
+        pid.newer = pid.older = None
+
+    def note_late_error(self, pid: Pid, error: BaseException) -> None:
+        """Log what a callback raised while it was being closed."""
+        self.loop.call_exception_handler(
+            {"message": f"{pid!r} raised while it was being ended", "exception": error}
+        )
+
+    def interrupted(self, error: BaseException) -> None:
+        """Hand a KeyboardInterrupt or SystemExit on to the loop; the process it hit ends as after any error."""
+        self.loop.call_soon(_raise, error)
+
+    def _arm_calls(self) -> None:
+        # Only calls still open at the end of the turn get a timer: most are answered within it.
+        for call in self.new_calls:
+            if not call.done:
+                call.timer = self.timers.start(call.timeout_s, call)
+        self.new_calls.clear()
+
+    def _arm(self, deadline: float) -> None:
+        if self._loop_timer is not None:
+            self._loop_timer.cancel()
+        delay_s = max(0.0, deadline - self.clock())
+        self._loop_timer = self.loop.call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        self._loop_timer = None
+        self.timers.fire()
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -1,0 +1,179 @@
+"""supervisor: starts its children in order, restarts them by OTP's rules, stops them newest first.
+
+A supervisor is a gen_server that traps exits, is linked to each child and does all its work in its own loop;
+every management call queues behind that work and waits for ever. Nothing that runs in a child's `init` or
+`terminate` may call its own supervisor. Not here: simple_one_for_one (see `dynamic_supervisor`).
+The rules are in `supervisor_process`; here is what users call.
+
+Source: supervisor(3) of OTP 25 to 27, checked against a running OTP 25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import cast
+
+from otp.callback_results import Ignore
+from otp.child_spec import ChildSpec, SupervisorFlags
+from otp.gen_server import call
+from otp.process import Pid
+from otp.runtime import Runtime
+from otp.supervisor_process import (
+    ChildCounts,
+    ChildInfo,
+    Refused,
+    StartAnswer,
+    SupervisorServer,
+    check_childspecs,
+    check_spec,
+)
+from otp.waiting import self_process
+
+__all__ = [
+    "ChildCounts",
+    "ChildInfo",
+    "Supervisor",
+    "check_childspecs",
+    "count_children",
+    "delete_child",
+    "get_childspec",
+    "restart_child",
+    "start",
+    "start_child",
+    "start_child_with_info",
+    "start_link",
+    "terminate_child",
+    "which_child",
+    "which_children",
+]
+
+
+class Supervisor:
+    """A supervisor to be started: give flags and children, or subclass it and return them from `init`."""
+
+    def __init__(
+        self, flags: SupervisorFlags | None = None, children: Iterable[ChildSpec] = ()
+    ) -> None:
+        self._flags = flags or SupervisorFlags()
+        self._children = tuple(children)
+
+    def init(
+        self,
+    ) -> (
+        tuple[SupervisorFlags, Sequence[ChildSpec]]
+        | Ignore
+        | Awaitable[tuple[SupervisorFlags, Sequence[ChildSpec]] | Ignore]
+    ):
+        """Return flags and children in start order; runs in the supervisor, also after each restart of it."""
+        return self._flags, self._children
+
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+        """Start it in `runtime`, linked to `parent` if there is one."""
+        return SupervisorServer(self).start_in(runtime, parent=parent, name=name)
+
+
+def start_link(
+    supervisor: Supervisor | SupervisorFlags,
+    children: Iterable[ChildSpec] = (),
+    *,
+    name: str | None = None,
+) -> Pid:
+    """Start a supervisor and its children, linked to the calling process.
+
+    When a child's init is a coroutine, await the pid to wait for it.
+
+    Raises:
+        StartError: `("shutdown", ("failed_to_start_child", id, reason))` when a child does not start, and
+            OTP's reasons for bad flags, specs and init values; `IgnoredError` for `Ignore()`.
+    """
+    if isinstance(supervisor, SupervisorFlags):
+        supervisor = Supervisor(supervisor, children)
+    parent = self_process()
+    return supervisor.start_in(parent.runtime, parent=parent, name=name)
+
+
+async def start(
+    runtime: Runtime,
+    supervisor: Supervisor | SupervisorFlags,
+    children: Iterable[ChildSpec] = (),
+    *,
+    name: str | None = None,
+) -> Pid:
+    """Start a supervisor from plain asyncio code, and wait for its children; raises as `start_link`."""
+    if isinstance(supervisor, SupervisorFlags):
+        supervisor = Supervisor(supervisor, children)
+    return await runtime.start_wait(supervisor, name)
+
+
+async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
+    """Add a child, last in start order, and start it; None if its start said ignore.
+
+    Raises:
+        AlreadyPresentError: the id is there, not running.
+        AlreadyStartedError: the id is there and running, or the start function says so of its process.
+        StartChildError: the start failed; nothing is kept.
+        ChildSpecError: `spec` is no ChildSpec.
+    """
+    return (await start_child_with_info(supervisor, spec)).pid
+
+
+async def start_child_with_info(supervisor: Pid | str, spec: ChildSpec) -> StartAnswer:
+    """Start a child as `start_child` does; the answer also has the `info` its start returned."""
+    check_spec(spec)
+    return cast("StartAnswer", await _ask(supervisor, ("start_child", spec)))
+
+
+async def restart_child(supervisor: Pid | str, child_id: object) -> Pid | None:
+    """Start a child that is not running, from its stored spec.
+
+    Raises:
+        NotFoundError, ChildRunningError, ChildRestartingError: it is not there, or not stopped.
+        StartChildError: the start failed; the spec is kept.
+    """
+    answer = cast("StartAnswer", await _ask(supervisor, ("restart_child", child_id)))
+    return answer.pid
+
+
+async def terminate_child(supervisor: Pid | str, child_id: object) -> None:
+    """Stop a child and keep its spec (a temporary child's goes too); stopped already is fine.
+
+    Raises:
+        NotFoundError: there is no such id.
+    """
+    await _ask(supervisor, ("terminate_child", child_id))
+
+
+async def delete_child(supervisor: Pid | str, child_id: object) -> None:
+    """Forget the spec of a child that is not running.
+
+    Raises:
+        NotFoundError, ChildRunningError, ChildRestartingError: it is not there, or not stopped.
+    """
+    await _ask(supervisor, ("delete_child", child_id))
+
+
+async def which_children(supervisor: Pid | str) -> list[ChildInfo]:
+    """List the children, newest first."""
+    return cast("list[ChildInfo]", await _ask(supervisor, ("which_children", None)))
+
+
+async def which_child(supervisor: Pid | str, child_id: object) -> ChildInfo:
+    """Look one child up; raises NotFoundError."""
+    return cast("ChildInfo", await _ask(supervisor, ("which_child", child_id)))
+
+
+async def count_children(supervisor: Pid | str) -> ChildCounts:
+    """Count the children."""
+    return cast("ChildCounts", await _ask(supervisor, ("count_children", None)))
+
+
+async def get_childspec(supervisor: Pid | str, child_id: object) -> ChildSpec:
+    """Give the spec of a child; raises NotFoundError."""
+    return cast("ChildSpec", await _ask(supervisor, ("get_childspec", child_id)))
+
+
+async def _ask(supervisor: Pid | str, request: tuple[str, object]) -> object:
+    answer = await call(supervisor, request, None)
+    if isinstance(answer, Refused):
+        raise answer.error
+    return answer
