@@ -49,22 +49,26 @@ def get(
 
 
 def follow_events(
-    client: Client, console: Console, wanted: Filter, after: int, kind: str | None
+    client: Client, console: Console, wanted: Filter, after: int | None, kind: str | None
 ) -> None:
-    """Show events and then each as it happens, until interrupted."""
+    """Show the events above `after` (by default the last few) and then each as it happens."""
     view = view_of("events")
     labels = _labels(wanted.labels)
+    if after is None:
+        after = max(0, client.last_event() - (wanted.limit or RECENT))
     for event in client.follow(after, resource=wanted.name, kind=kind):
         if _has(event, labels):
             console.stream(view, event)
 
 
 def past_events(
-    client: Client, wanted: Filter, after: int, kind: str | None
+    client: Client, wanted: Filter, after: int | None, kind: str | None
 ) -> Iterator[EventRecord]:
     """Give the events that have happened; with a limit, the last of them."""
     labels = _labels(wanted.labels)
-    events = client.events(after, resource=wanted.name, kind=kind)
+    if wanted.limit is not None and not labels and not kind and not wanted.name:
+        after = max(after or 0, client.last_event() - wanted.limit)  # the rest need not be read
+    events = client.events(after or 0, resource=wanted.name, kind=kind)
     found = (event for event in events if _has(event, labels))
     return found if wanted.limit is None else iter(deque(found, maxlen=wanted.limit))
 
@@ -194,7 +198,7 @@ def _has(record: Struct, labels: dict[str, str]) -> bool:
 def _watch(client: Client, console: Console, view: View, wanted: Filter) -> None:
     """Show all, then each record that has changed, until interrupted."""
     if view.kind == "Event":
-        follow_events(client, console, wanted, 0, None)
+        follow_events(client, console, wanted, None, None)
         return
     shown: dict[str, object] = {}
     while True:

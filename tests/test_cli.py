@@ -633,6 +633,19 @@ def test_events_give_the_last_so_many(run, live):
     )
 
 
+def test_events_follow_begins_with_the_last_few(live):
+    live.run(live.orchestrator.apply(small_infrastructure(2), None, False))
+    for _ in range(20):
+        cli.main(["-q", "submit", "work", VM, "create"])
+    command = [sys.executable, "-m", "cli", "events", "-f", "-o", "name"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(2)
+
+    assert first == "event/13\n"
+
+
 def test_events_follow_goes_on_until_interrupted(live):
     command = [sys.executable, "-m", "cli", "events", "-f", "-o", "jsonl"]
     with subprocess.Popen(

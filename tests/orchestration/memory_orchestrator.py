@@ -262,6 +262,9 @@ class MemoryOrchestrator:
     async def subscribe(self, after: int) -> AsyncIterator[EventRecord]:
         self.subscribers += 1
         try:
+            if after > len(self.log):
+                after = len(self.log)
+                yield EventRecord(seq=after, at_utc=0.0, kind="log.resync", subject="")
             while True:
                 for event in self.log[after:]:
                     yield event
