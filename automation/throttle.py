@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from automation.execution import LOOK_S
 from automation.resource_memory import ResourceMemory
-from drivers import Driver, Observation, OutcomeUnknownError
+from drivers.contract import Driver, Observation, OutcomeUnknownError
 from otp import GenServer, NoReply, send_after
 from rpc.messages import Epoch
 
@@ -167,9 +167,7 @@ def _by_driver(asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _hand_out(
-    asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]
-) -> None:
+def _hand_out(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     answers: Sequence[Observation | BaseException] = (
         task.result() if error is None else [error] * len(asks)

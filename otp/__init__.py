@@ -19,6 +19,7 @@ from otp.child_spec import (
     SupervisorFlags,
 )
 from otp.dynamic_supervisor import DynamicSupervisor
+from otp.envelope import Call, Cast
 from otp.erlang import (
     cancel_timer,
     demonitor,
@@ -74,6 +75,7 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.process import Down, Exit, Pid, Ref
 from otp.reports import (
     CrashReport,
     Offender,
@@ -83,9 +85,10 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
-from otp.runtime import Call, Cast, Down, Exit, From, Pid, Ref, Runtime, RuntimeStats
+from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.timers import TimerRef
+from otp.waiting import From
 
 __all__ = [
     "BRUTAL_KILL",

@@ -5,10 +5,12 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 
 from __future__ import annotations
 
+from otp.envelope import DOOMED, INFO
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
-from otp.runtime import DOOMED, INFO, Doomed, Down, Pid, Ref, self_process
+from otp.process import Down, Pid, Ref
 from otp.timers import TimerRef
+from otp.waiting import Doomed, self_process
 
 __all__ = [
     "cancel_timer",

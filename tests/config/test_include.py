@@ -94,6 +94,17 @@ def test_pattern_without_a_match_is_refused(bench):
     assert (problem.code, problem.line, problem.column) == (Code.NO_SUCH_FILE.value, 1, 12)
 
 
+def test_bad_element_does_not_shift_the_carets_after_it(bench):
+    bench.write("infra.toml", MAIN.format(include='include = [7, "gone.toml"]'))
+
+    problems = bench.problems_of("infra.toml")
+
+    assert [(p.code, p.column) for p in problems] == [
+        (Code.WRONG_TYPE.value, 12),
+        (Code.NO_SUCH_FILE.value, 15),
+    ]
+
+
 def test_problems_of_all_files_come_in_reading_order(bench):
     main = bench.write("infra.toml", MAIN.format(include='include = ["b.toml", 7, "a.toml"]'))
     b = bench.write("b.toml", "mistake = 1\n[region.eu\n")

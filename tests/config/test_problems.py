@@ -157,6 +157,17 @@ def test_table_declared_twice_is_still_looked_into(bench):
     assert problems[0].notes == (f"first at {problems[0].file}:5:39",)
 
 
+def test_mistake_below_a_misspelt_table_keeps_its_own_caret(bench):
+    text = HEAD.replace("region", "regio") + RESOURCE.format("x").replace("region", "regio")
+
+    problems = bench.problems(text + "class = 'vm'\ndriver = 'xen'\n")
+
+    assert [(p.code[-5:], p.line, p.column) for p in problems] == [
+        ("E0103", 3, 2),
+        ("E0106", 7, 10),
+    ]
+
+
 def test_nothing_is_called_missing_after_a_syntax_error(bench):
     (problem,) = bench.problems('[infrastructure]\nname = "acme\n')
 
