@@ -79,7 +79,7 @@ def describe(client: Client, console: Console, kind: str | None, name: str) -> N
     Raises:
         ProblemError: there is no such object.
     """
-    view = view_of(kind or _guess_kind(name))
+    view = view_of(kind or _guess_kind(client, name))
     record = _one(client, view, name)
     events = _recent_events(client, view, name)
     if console.is_machine:
@@ -157,9 +157,12 @@ def _one(client: Client, view: View, name: str) -> Struct:
     raise problems.NO_SUCH_OBJECT.error(detail, hint=f"list them: cloudctl get {view.name}s")
 
 
-def _guess_kind(name: str) -> str:
-    parts = name.count("/")
-    return ("work" if "-" in name else "regions", "zones", "pods", "resources")[min(parts, 3)]
+def _guess_kind(client: Client, name: str) -> str:
+    depth = name.count("/")
+    if depth:
+        return ("zones", "pods", "resources")[min(depth, 3) - 1]
+    is_region = any(region.path == name for region in client.regions(name))
+    return "regions" if is_region else "work"
 
 
 def _recent_events(client: Client, view: View, name: str) -> list[EventRecord]:

@@ -291,7 +291,7 @@ class MemoryOrchestrator:
             revision=self.revision,
             uptime_s=1.0,
             units={},
-            resources={},
+            resources={self.resource_state: sum(1 for _ in self._paths())},
             nodes={"up": 2},
         )
 
