@@ -8,14 +8,6 @@ from __future__ import annotations
 
 import threading
 
-try:
-    import libvirt
-except ImportError as error:
-    raise ImportError(
-        "libvirt-python is not installed; apt-get install libvirt-dev pkg-config gcc && "
-        "pip install 'cloudctl[libvirt]'"
-    ) from error
-
 from drivers.contract import (
     BusyError,
     DeniedError,
@@ -25,6 +17,7 @@ from drivers.contract import (
     UnreachableError,
     UnsupportedError,
 )
+from drivers.libvirt_binding import libvirt
 
 __all__ = ["close_connection", "open_connection", "wrapped"]
 

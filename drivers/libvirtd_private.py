@@ -14,9 +14,8 @@ import time
 import uuid
 from pathlib import Path
 
-import libvirt
-
 from drivers.contract import DriverError
+from drivers.libvirt_binding import libvirt
 from drivers.libvirt_connection import open_connection
 
 __all__ = ["LibvirtdError", "PrivateLibvirtd", "start"]

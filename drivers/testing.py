@@ -109,6 +109,10 @@ class ServiceProcess:
         self._process.terminate()
         return self._process.wait(5.0)
 
+    def wait(self) -> int:
+        """Wait until it has ended by itself and return its exit code."""
+        return self._process.wait(10.0)
+
     async def tamper(self, ref: DeviceRef) -> None:
         """Remove the device."""
         from_outside = SimulatedDriver(self.connect)

@@ -52,6 +52,7 @@ from otp.errors import (
     NoProcessError,
     NotFoundError,
     OtpError,
+    ReceiveTimeoutError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -75,7 +76,9 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
+from otp.process_info import ProcessInfo, process_info
 from otp.reports import (
     CrashReport,
     Offender,
@@ -129,8 +132,10 @@ __all__ = [
     "Ok",
     "OtpError",
     "Pid",
+    "ProcessInfo",
     "ProgressReport",
     "Raised",
+    "ReceiveTimeoutError",
     "Ref",
     "Reply",
     "Report",
@@ -163,12 +168,16 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "process_info",
+    "receive",
     "register",
     "registered",
     "reply",
     "self_pid",
     "send",
     "send_after",
+    "spawn",
+    "spawn_link",
     "stop",
     "supervisor",
     "trap_exit",
