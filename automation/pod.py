@@ -10,6 +10,7 @@ It keeps nothing on disk. A new pod knows no resources: it waits for orchestrati
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 
@@ -58,6 +59,7 @@ async def start(node: Node) -> Pid:
     # Thousands of resources live long: looking through them again and again took a third of a start.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    _spare_for_drivers(node.loop)
     definition = msgspec.msgpack.decode(node.payload, type=PodDefinition)
     gateway = Gateway(node)
     pod = Pod(node.runtime, definition, node.epoch, gateway, load)
@@ -167,3 +169,19 @@ class Pod:
             Roster(self._table, self._surroundings, self._resources, self._definition.mailbox)
         )
         return self._roster
+
+
+def _spare_for_drivers(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a task that failed with nobody waiting for it end nothing: it is a driver's, ours are all awaited.
+
+    Every other unexpected error ends the node, as on all nodes.
+    """
+    fatal = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        if fatal is None or "future" in context or "task" in context:
+            loop.default_exception_handler(context)
+        else:
+            fatal(loop, context)
+
+    loop.set_exception_handler(handle)
