@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from automation.execution import waits
 from automation.faults import describe
-from drivers import Driver, DriverError, Health
+from drivers.contract import Driver, DriverError, Health
 from otp import Pid
 
 __all__ = ["DriverPool", "Opened", "Unavailable"]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from automation.faults import describe
-from drivers import (
+from drivers.contract import (
     Accepted,
     ConflictError,
     DeviceFaultError,
@@ -30,7 +30,9 @@ from drivers import (
 
 __all__ = ["GRACE_S", "LOOK_S", "not_applied", "run_command", "settle_command", "waits"]
 
-GRACE_S = 1.0  # drivers keep their deadlines themselves; one that does not is cut off this much later
+GRACE_S = (
+    1.0  # drivers keep their deadlines themselves; one that does not is cut off this much later
+)
 LOOK_S = 10.0  # deadline of an observation
 
 _SETTLE_WAITS_S = (0.05, 5.0)
@@ -44,9 +46,7 @@ def waits(first_s: float, longest_s: float) -> Iterator[float]:
         wait_s = min(wait_s * 2, longest_s)
 
 
-async def run_command(
-    driver: Driver, ref: DeviceRef, step: Step, ctx: StepContext
-) -> Observation:
+async def run_command(driver: Driver, ref: DeviceRef, step: Step, ctx: StepContext) -> Observation:
     """Apply `step` and look at what the device made of it.
 
     Raises:
@@ -107,7 +107,9 @@ async def settle_command(
 
 def not_applied(ref: DeviceRef, step: Step) -> ConflictError:
     """What a command is that the device did not take, by its own account."""
-    return ConflictError(f"{ref.path}: {step.verb} was not applied; the device was asked and said so")
+    return ConflictError(
+        f"{ref.path}: {step.verb} was not applied; the device was asked and said so"
+    )
 
 
 async def _resume(

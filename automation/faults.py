@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from drivers import DriverError, NotStartedError
+from drivers.contract import DriverError, NotStartedError
 from rpc.messages import Fault
 
 __all__ = ["describe", "fault_kind", "fault_of"]

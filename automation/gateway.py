@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from otp.distribution.link import Dialer, Link
@@ -84,11 +83,11 @@ class Outbox:
 
 
 class Gateway:
-    """Dials orchestration for ever on behalf of `owner`."""
+    """Dials orchestration for ever on behalf of `node`; reports may come before it is started."""
 
-    def __init__(self, node: Node, owner: Owner) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._owner = owner
+        self._owner: Owner | None = None
         self._outbox = Outbox()
         self._link: Link | None = None
         self._is_clogged = False
@@ -101,9 +100,10 @@ class Gateway:
         """Whether a unit may be begun: orchestration is there, and keeps up with the reports."""
         return self._link is not None and not self._is_clogged
 
-    def start(self) -> None:
-        """Begin to dial."""
+    def start(self, owner: Owner) -> None:
+        """Begin to dial; `owner` says what is here and takes what comes."""
         node = self._node
+        self._owner = owner
         self._dialer = Dialer(
             node.run_dir / "orchestration.sock",
             me=lambda: node.hello(PROTOCOL),
@@ -131,11 +131,13 @@ class Gateway:
 
     def received(self, link: Link, messages: list[Down]) -> None:
         """Take a batch: acknowledgements are the gateway's own, the rest is the owner's."""
+        owner = self._owner
+        assert owner is not None
         for message in messages:
             if isinstance(message, Ack):
                 self._acknowledged(message.seq)
             else:
-                self._owner.received(message)
+                owner.received(message)
 
     def lost(self, link: Link, reason: str) -> None:
         """Keep the reports; the dialer is at it again."""
@@ -143,25 +145,28 @@ class Gateway:
             self._link = None
 
     def _connected(self, link: Link) -> Gateway:
+        assert self._owner is not None
         self._link = link
         link.send(self._owner.inventory(self._outbox.last))
         link.send_many(self._outbox.pending())
-        if self.is_open:
-            self._owner.opened()
+        self._tell_if_open()
         return self
 
     def _acknowledged(self, seq: int) -> None:
         self._outbox.acknowledge(seq)
         if self._is_clogged and len(self._outbox) <= LOW:
             self._is_clogged = False
-            if self.is_open:
-                self._owner.opened()
+            self._tell_if_open()
+
+    def _tell_if_open(self) -> None:
+        if self.is_open and self._owner is not None:
+            self._owner.opened()
 
     def _send_stats(self) -> None:
         loop = self._node.loop
         lag_s = max(0.0, loop.time() - self._due_at)
         # A peer that does not take what it has been sent gets no figures on top.
-        if self._link is not None and self._link.backlog < LOW:
+        if self._link is not None and self._owner is not None and self._link.backlog < LOW:
             self._link.send(Stats(self._owner.stats(len(self._outbox), lag_s)))
         self._due_at = loop.time() + STATS_EVERY_S
         self._timer = loop.call_at(self._due_at, self._send_stats)

@@ -10,25 +10,39 @@ It keeps nothing on disk. A new pod knows no resources: it waits for orchestrati
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+
 import msgspec
 
 from automation.driver_pool import DriverPool
 from automation.gateway import Gateway
 from automation.intake import Intake
-from automation.partition import flags_of
 from automation.resource import WAKE
 from automation.resource_memory import ResourceMemory
 from automation.roster import Gone, ResourceTable, Roster
-from automation.surroundings import Surroundings
+from automation.supervision import flags_of
+from automation.surroundings import Reporter, Surroundings
 from automation.throttle import Ask, Synchroniser
-from drivers.loader import load_driver
-from otp import ChildSpec, Pid, Strategy, SupervisorFlags, gen_server, supervisor
+from drivers.contract import Driver
+from drivers.loader import load
+from otp import (
+    ChildSpec,
+    Pid,
+    Runtime,
+    Strategy,
+    Supervisor,
+    SupervisorFlags,
+    gen_server,
+    supervisor,
+)
 from otp.distribution.node import Node
 from rpc.messages import (
     Cancel,
     Define,
     Dispatch,
     Down,
+    Epoch,
     Inventory,
     PodDefinition,
     PodStats,
@@ -41,25 +55,46 @@ __all__ = ["Pod", "start"]
 
 async def start(node: Node) -> Pid:
     """Be the pod that the node's payload, a `PodDefinition`, describes."""
+    # Thousands of resources live long: looking through them again and again took a third of a start.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     definition = msgspec.msgpack.decode(node.payload, type=PodDefinition)
-    return await Pod(node, definition).start()
+    gateway = Gateway(node)
+    pod = Pod(node.runtime, definition, node.epoch, gateway, load)
+    top = await pod.start()
+    gateway.start(pod)
+    return top
 
 
 class Pod:
-    """The node's side of a pod: what comes from orchestration, and what the processes find around them."""
+    """What comes from orchestration, and what the processes find around them.
 
-    def __init__(self, node: Node, definition: PodDefinition) -> None:
-        self._node = node
+    Args:
+        runtime: where the processes run.
+        definition: the pod's limits and its supervisor's flags.
+        epoch: the pod's own.
+        reporter: where reports go.
+        load: finds the driver class behind a name.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        definition: PodDefinition,
+        epoch: Epoch,
+        reporter: Reporter,
+        load: Callable[[str], type[Driver]],
+    ) -> None:
+        self._runtime = runtime
         self._definition = definition
-        self._gateway = Gateway(node, self)
         self._table = ResourceTable()
         self._synchroniser: Pid | None = None
         self._resources: Pid | None = None
         self._roster: Pid | None = None
         self._surroundings = Surroundings(
-            epoch=node.epoch,
-            reporter=self._gateway,
-            drivers=DriverPool(load_driver),
+            epoch=epoch,
+            reporter=reporter,
+            drivers=DriverPool(load),
             ask=self._ask,
             gone=self._gone,
             set_aside_after=definition.quarantine_after,
@@ -67,18 +102,15 @@ class Pod:
         self._intake = Intake(self._table, self._surroundings)
 
     async def start(self) -> Pid:
-        """Start the processes, then dial orchestration; answers the top supervisor."""
+        """Start the processes; answers the top supervisor."""
+        self._runtime.reports.wants_progress = False  # one for each of 10,000 resources
         flags = SupervisorFlags(strategy=Strategy.ONE_FOR_ALL, intensity=0)
-        top = await supervisor.start(self._node.runtime, flags, self._children())
-        self._gateway.start()
-        return top
+        return await self._runtime.start_wait(Supervisor(flags, self._children()))
 
     def inventory(self, last_report: int) -> Inventory:
         """Every resource process, its state and its units."""
         resources = tuple(
-            ResourceInventory(
-                memory.path, memory.epoch, memory.state.value, memory.mailbox.ids()
-            )
+            ResourceInventory(memory.path, memory.epoch, memory.state.value, memory.mailbox.ids())
             for memory in self._table
         )
         return Inventory(resources, last_report, self._table.revision)
@@ -87,7 +119,7 @@ class Pod:
         """Hand definitions to the roster, units to the intake."""
         match message:
             case Dispatch():
-                self._intake.dispatch(message, self._node.runtime.clock())
+                self._intake.dispatch(message, self._runtime.clock())
             case Cancel():
                 self._intake.cancel(message)
             case Define() | Retire():

@@ -25,7 +25,7 @@ from automation.resource_memory import ResourceMemory, State
 from automation.surroundings import Surroundings
 from automation.synchronisation import Synchronised, can_skip, synchronise
 from automation.throttle import Ask, Claimed
-from drivers import (
+from drivers.contract import (
     Driver,
     DriverError,
     FinalError,
@@ -107,7 +107,7 @@ class Resource(GenServer[ResourceMemory]):
     def init(self) -> ResourceMemory | Ignore:
         """Begin an incarnation, once the last one's call has left the driver."""
         memory, pod = self._memory, self._pod
-        self.trap_exit(True)
+        self.trap_exit(on=True)
         self._ended("killed", is_crash=True)
         if memory.incarnation:
             pod.counters.restarts += 1
@@ -241,9 +241,7 @@ class Resource(GenServer[ResourceMemory]):
         memory.state = State.EXECUTING
         self._pod.counters.wait_s.note(wait_s)
         unit = hand.unit
-        self._pod.reporter.report(
-            Started(memory.path, memory.epoch, unit.id, unit.attempt, wait_s)
-        )
+        self._pod.reporter.report(Started(memory.path, memory.epoch, unit.id, unit.attempt, wait_s))
 
     def _execute(self, memory: ResourceMemory, hand: Hand) -> None:
         driver, unit = self._driver, hand.unit
@@ -284,7 +282,9 @@ class Resource(GenServer[ResourceMemory]):
             raise not_applied(memory.ref, step)
         return observation
 
-    def _command_over(self, memory: ResourceMemory, hand: Hand, task: asyncio.Task[object]) -> Noted:
+    def _command_over(
+        self, memory: ResourceMemory, hand: Hand, task: asyncio.Task[object]
+    ) -> Noted:
         error = task.exception()
         self._record(memory, hand, "applied" if error is None else fault_kind(error))
         memory.state = State.EXECUTING
@@ -407,9 +407,7 @@ class Resource(GenServer[ResourceMemory]):
         memory, pod = self._memory, self._pod
         if is_crash and memory.is_alive:
             pod.counters.crashes[_reason_class(reason)] += 1
-        crashed = memory.end(
-            _text(reason), is_crash=is_crash, set_aside_after=pod.set_aside_after
-        )
+        crashed = memory.end(_text(reason), is_crash=is_crash, set_aside_after=pod.set_aside_after)
         if crashed is not None:
             pod.reporter.report(crashed)
 

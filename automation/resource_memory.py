@@ -14,7 +14,7 @@ from enum import Enum
 import msgspec
 
 from automation.mailbox import Mailbox
-from drivers import DeviceRef
+from drivers.contract import DeviceRef
 from otp import Pid
 from rpc.messages import CommandRecord, Crashed, Epoch, ResourceDefinition, Settled, Unit
 

@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import dataclass
 
 from automation.execution import LOOK_S, run_command, settle_command, waits
-from drivers import (
+from automation.resource_memory import ResourceMemory
+from drivers.contract import (
     Driver,
     DriverError,
     Observation,
@@ -19,7 +20,6 @@ from drivers import (
     Step,
     StepContext,
 )
-from automation.resource_memory import ResourceMemory
 from rpc.messages import Settled, Unit
 
 __all__ = ["Synchronised", "can_skip", "synchronise"]

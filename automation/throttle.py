@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from automation.execution import LOOK_S
 from automation.resource_memory import ResourceMemory
-from drivers import Driver, Observation, OutcomeUnknownError
+from drivers.contract import Driver, Observation, OutcomeUnknownError
 from otp import GenServer, NoReply, send_after
 from rpc.messages import Epoch
 
@@ -24,6 +24,7 @@ __all__ = ["Ask", "Claimed", "Synchroniser", "Throttle"]
 BATCH = 500  # claims in one driver call: about 100 kB on a socket
 MOST_BATCHES = 4  # driver calls in flight
 _CLAIM_GRACE_S = 5.0
+_GATHER_S = 0.005  # from the first `Ask` to the first batch: a mass start fills it by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Synchroniser(GenServer[Throttle]):
         """Queue an `Ask`; it is looked at once those that came with it are queued as well."""
         assert isinstance(request, Ask)
         state.ask(request)
-        self._arm(0.0)
+        self._arm(_GATHER_S)
         return NoReply(state)
 
     def handle_info(self, message: object, state: Throttle) -> NoReply[Throttle]:
@@ -167,9 +168,7 @@ def _by_driver(asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _hand_out(
-    asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]
-) -> None:
+def _hand_out(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     answers: Sequence[Observation | BaseException] = (
         task.result() if error is None else [error] * len(asks)

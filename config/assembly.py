@@ -230,6 +230,7 @@ class Assembly:
         max_s = default.max_s if table.max is UNSET else float(table.max)
         if initial_s > max_s:
             message = f"the first wait ({initial_s:g}s) is longer than the longest ({max_s:g}s)"
-            where = part.settings["backoff"][1]
+            place = part.settings["backoff"][1]
+            where = Where(place.source, place.path, "value")
             self._findings.add(Code.OUT_OF_RANGE, message, where, "raise `max` or lower `initial`")
         return Backoff(initial_s=initial_s, max_s=max_s)

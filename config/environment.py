@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from config.findings import Findings, Source, Where
 from config.locate import Path
 from config.problems import Code
+from config.shape import BROKEN
 
 __all__ = ["substitute"]
 
@@ -46,9 +47,14 @@ class _Substitution:
         return value
 
     def _text(self, text: str, path: Path) -> str:
-        return _USE.sub(lambda found: self._use(found, path), text)
+        """Replace the variables of one text; BROKEN where that fails, so that nothing follows from it."""
+        values = [self._use(found, path) for found in _USE.finditer(text)]
+        if None in values:
+            return BROKEN
+        replaced = iter(values)
+        return _USE.sub(lambda _: next(replaced) or "", text)
 
-    def _use(self, found: re.Match[str], path: Path) -> str:
+    def _use(self, found: re.Match[str], path: Path) -> str | None:
         if found.group(1):
             return "${"
         variable = _VARIABLE.fullmatch(found.group(2)) if found.group(3) else None
@@ -58,7 +64,7 @@ class _Substitution:
                 f"`{found.group()}` is no variable",
                 "write ${NAME} or ${NAME:-default}; $${ for the two characters themselves",
             )
-            return found.group()
+            return None
         name, default = variable.groups()
         value = self._environment.get(name)
         if value or (value is not None and default is None):
@@ -68,7 +74,7 @@ class _Substitution:
             hint = f"did you mean ${{{near[0]}}}? else " if near else ""
             hint += f"export {name}, or give a default: ${{{name}:-…}}"
             self._complain(path, f"the environment variable {name} is not set", hint)
-            return found.group()
+            return None
         return default
 
     def _complain(self, path: Path, message: str, hint: str) -> None:

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 __all__ = ["Code", "ConfigError", "ConfigProblem"]
 
+_LONGEST_LINE = 200
+
 _RED, _BLUE, _CYAN, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1;34m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m"
 
 
@@ -60,20 +62,22 @@ class ConfigProblem(Struct, frozen=True, kw_only=True):
         red, blue, cyan, bold, plain = (
             (_RED, _BLUE, _CYAN, _BOLD, _PLAIN) if color else ("", "", "", "", "")
         )
+        text, column = _excerpt(self.text, self.column)
         margin = " " * len(str(self.line or ""))
-        lines = [f"{red}error[{self.code}]{plain}{bold}: {self.message}{plain}"]
+        lines = [f"{red}error[{self.code}]{plain}{bold}: {_printable(self.message)}{plain}"]
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         lines.append(f"{margin} {blue}-->{plain} {place}")
         if self.line:
-            indent = "".join(c if c == "\t" else " " for c in self.text[: self.column - 1])
+            indent = "".join(c if c == "\t" else " " for c in text[: column - 1])
+            width = max(1, min(self.width, len(text) - column + 1))
             lines += [
                 f"{margin} {blue}|{plain}",
-                f"{blue}{self.line} |{plain} {self.text}".rstrip(),
-                f"{margin} {blue}|{plain} {indent}{red}{'^' * self.width}{plain}",
+                f"{blue}{self.line} |{plain} {text}".rstrip(),
+                f"{margin} {blue}|{plain} {indent}{red}{'^' * width}{plain}",
             ]
         lines += [f"{margin} {blue}={plain} {bold}note{plain}: {note}" for note in self.notes]
         if self.hint:
-            lines.append(f"{margin} {blue}={plain} {cyan}hint{plain}: {self.hint}")
+            lines.append(f"{margin} {blue}={plain} {cyan}hint{plain}: {_printable(self.hint)}")
         return "\n".join(lines)
 
 
@@ -99,3 +103,19 @@ class ConfigError(Exception):
         count = f"{len(shown)} problem{'s' if len(shown) > 1 else ''}"
         shown.append(f"{count} in {', '.join(files)}")
         return "\n\n".join(shown)
+
+
+def _excerpt(line: str, column: int) -> tuple[str, int]:
+    """The part of a long line around the column, and where the column is in it."""
+    start = max(0, column - 1 - _LONGEST_LINE // 2) if len(line) > _LONGEST_LINE else 0
+    text = line[start : start + _LONGEST_LINE]
+    head = "…" if start else ""
+    tail = "…" if start + _LONGEST_LINE < len(line) else ""
+    return _printable(f"{head}{text}{tail}"), column - start + len(head)
+
+
+def _printable(text: str) -> str:
+    """Keep what a file says from steering the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

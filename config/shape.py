@@ -93,14 +93,14 @@ class _Mender:
         self, table: dict[str, object], key: str, fields: dict[str, inspect.Field], path: Path
     ) -> None:
         """Report a key; when it is near to one that is not there, take it for that one."""
-        hint = did_you_mean(key, fields) or _hint_for(key, path, fields)
+        near = _nearest(key, fields)
+        hint = f"did you mean `{near}`?" if near else _hint_for(key, path, fields)
         where = Where(self._source, (*path, key))
         self._findings.add(Code.UNKNOWN_KEY, f"unknown key `{key}` {_inside(path)}", where, hint)
         value = table.pop(key)
-        near = difflib.get_close_matches(key, list(fields), n=1)
-        if near and near[0] not in table:
-            table[near[0]] = value
-            self._source.renames[(*path, near[0])] = key
+        if near and near not in table:
+            table[near] = value
+            self._source.renames[(*path, near)] = key
 
     def _missing(self, name: str, path: Path) -> None:
         message = f"`{name}` is missing {_inside(path)}"
@@ -214,11 +214,17 @@ def _inside(path: Path) -> str:
     return f"in `{path[-1]}`"
 
 
+def _nearest(key: str, fields: dict[str, inspect.Field]) -> str | None:
+    """The key that was meant, if there is one near enough."""
+    if key == "kind" and "class" in fields:
+        return "class"
+    near = difflib.get_close_matches(key, list(fields), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def _hint_for(key: str, path: Path, fields: dict[str, inspect.Field]) -> str:
     if key == "include":
         return "`include` stands at the top of the file, before the first [table]"
-    if key == "kind" and "class" in fields:
-        return "did you mean `class`?"
     if key in {"driver", "connect", "config"} and path:
         return "set it on the pod or on the resource"
     return "known here: " + ", ".join(f"`{name}`" for name in fields)

@@ -19,11 +19,13 @@ from config.problems import Code
 __all__ = ["parse"]
 
 _MOST_MISTAKES = 20
+_DEEPEST = 64
 _SHORTEST_STAND_IN = 4
 _STATEMENT = re.compile(r"""^[ \t]*(?:\[|["'\w-][^=\n]*=)""", re.MULTILINE)
 _NEXT_HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _TWICE = re.compile(r"Cannot declare (\(.*\)) twice|Cannot redefine namespace (\(.*\))")
-_WORD = re.compile(r"""[^\s,\]}#"'=]+""")
+_WORD = re.compile(r"""\{[^}\n]*\}|[^\s,\]}#"'=]+""")
+_CLOSED = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 
 _TEXTS = {
     "Illegal character '\\n'": ("the string does not end on its line", "close it with a quote"),
@@ -56,14 +58,37 @@ def parse(source: Source, findings: Findings) -> None:
             source.data = tomli.loads(source.clean)
         except tomli.TOMLDecodeError as error:
             source.clean = _report(source, error, findings)
+            continue
         except RecursionError:
-            where = Where(source, part="file")
-            findings.add(Code.SYNTAX, "the arrays or tables are nested too deep", where)
             break
-        else:
+        if not _too_deep(source.data):
             return
-    source.clean = ""
-    source.damaged = True
+        break
+    else:
+        findings.add(Code.SYNTAX, "more mistakes follow", Where(source, part="file"))
+        _give_up(source)
+        return
+    hint = f"at most {_DEEPEST} levels"
+    where = Where(source, part="file")
+    findings.add(Code.SYNTAX, "arrays or tables are nested too deep", where, hint)
+    _give_up(source)
+
+
+def _give_up(source: Source) -> None:
+    source.data, source.clean, source.damaged = {}, "", True
+
+
+def _too_deep(data: dict[str, object]) -> bool:
+    """Whether there are more than `_DEEPEST` levels, found without recursion."""
+    level: list[object] = [data]
+    for _ in range(_DEEPEST):
+        if not level:
+            return False
+        inner = (
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        )
+        level = [v for values in inner for v in values if isinstance(v, dict | list)]
+    return bool(level)
 
 
 def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) -> str:
@@ -82,8 +107,7 @@ def _report(source: Source, error: tomli.TOMLDecodeError, findings: Findings) ->
         blank = (text.rfind("\n", 0, at) + 1, len(text))
     elif error.msg == "Unclosed array" and blank[1] <= at:
         at = max(text.find("[", blank[0], at), blank[0])
-    word = _WORD.match(text, at)
-    span = word.span() if word else (at, at + 1)
+    span = _marked(text, at, error.msg)
     message, hint = _TEXTS.get(error.msg, (error.msg[:1].lower() + error.msg[1:], ""))
     findings.add(Code.SYNTAX, message, Where(source, span=span), hint)
     return _blanked(text, blank)
@@ -124,6 +148,24 @@ def _report_overwritten(source: Source, at: int, findings: Findings) -> str:
         Code.DUPLICATE, f"`{name}` is set twice", Where(source, span=span), "keep one of them"
     )
     return _blanked(text, blank)
+
+
+def _marked(text: str, at: int, message: str) -> Span:
+    """What the caret marks: the word that is wrong, not the place where the parser gave up."""
+    line, line_end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+    line_end = len(text) if line_end < 0 else line_end
+    written = len(text[line:line_end].rstrip())
+    if message == "Illegal character '\\n'":
+        open_part = _CLOSED.sub(lambda found: " " * len(found.group()), text[line:line_end])
+        quotes = [open_part.find(quote) for quote in "\"'" if quote in open_part]
+        return (line + min(quotes) if quotes else line), line + written
+    word = _WORD.match(text, at)
+    if word:
+        return word.span()
+    if at >= line + written > line:  # past the end: the last word
+        last = text[line : line + written].rsplit(maxsplit=1)[-1]
+        return line + written - len(last), line + written
+    return at, at + 1
 
 
 def _last_key(text: str, start: int, end: int) -> tuple[str, Span]:

@@ -1,0 +1,1 @@
+"""Device drivers: the contract, the loader, the conformance kit, and one module per device family."""

@@ -169,15 +169,21 @@ class Observation(Struct, frozen=True, kw_only=True):
 
 
 class Done(Struct, frozen=True):
-    """The step is applied."""
+    """The step is applied.
+
+    `observed` is the device read back after the step, where the driver has it anyway; None: ask `observe`.
+    Its `marks` may leave out older keys.
+    """
 
     detail: str = ""
+    observed: Observation | None = None
 
 
 class NoChange(Struct, frozen=True):
-    """The device was there already (the same key, or the same state)."""
+    """The device was there already (the same key, or the same state); `observed` as in `Done`."""
 
     detail: str = ""
+    observed: Observation | None = None
 
 
 class Accepted(Struct, frozen=True):
@@ -317,8 +323,11 @@ class Driver(ABC):
 
     @abstractmethod
     def plan(self, desired: Mapping[str, object], observed: Observation) -> list[Step]:
-        """Name the steps from `observed` to `desired` (an earlier `Observation.state`, or {} for
-        "does not exist"); [] means in sync. Pure: no I/O.
+        """Name the steps from `observed` to `desired`; [] means in sync. Pure: no I/O.
+
+        Args:
+            desired: an earlier `Observation.state`, or {} for "does not exist".
+            observed: what the device looks like now.
         """
 
     async def execute(
@@ -334,7 +343,9 @@ class Driver(ABC):
         return await self.apply(ref, step, ctx)
 
     @abstractmethod
-    async def apply(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def apply(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Change the device.
 
         Raises:
@@ -360,7 +371,9 @@ class Driver(ABC):
         """Try to stop the step that is running; False where the device cannot."""
         return False
 
-    async def undo(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done | NoChange | Accepted:
+    async def undo(
+        self, ref: DeviceRef, step: Step, ctx: StepContext
+    ) -> Done | NoChange | Accepted:
         """Apply the inverse of an applied step.
 
         Raises:

@@ -7,7 +7,7 @@ when the connection breaks. Lists are read page by page; the event stream resume
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -47,6 +47,7 @@ __all__ = ["Client", "ProblemError", "Target", "choose_target"]
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
+BEYOND = 2**62
 NDJSON = "application/x-ndjson"
 VERIFY_TIMEOUT_S = 600.0  # it replays the whole event log
 
@@ -71,21 +72,23 @@ class Client:
         """Give the connection up."""
         self._transport.close()
 
-    def submit(self, units: Sequence[UnitSpec], key: str | None = None) -> list[SubmitAnswer]:
+    def submit(
+        self, units: Sequence[UnitSpec], key: str | None = None, *, first: int = 0
+    ) -> list[SubmitAnswer]:
         """Submit `units` in one request, all or none.
 
         Args:
             units: those without an idempotency key get one.
             key: what those keys begin with; by default a new one, known to nobody else.
+            first: the number of the first unit, where they are part of a longer submit.
         """
         key = key or uuid.uuid4().hex
+        alone = first == 0 and len(units) == 1
         keyed = [
             unit
             if unit.idempotency_key is not None
-            else msgspec.structs.replace(
-                unit, idempotency_key=key if len(units) == 1 else f"{key}-{n}"
-            )
-            for n, unit in enumerate(units)
+            else msgspec.structs.replace(unit, idempotency_key=key if alone else f"{key}-{number}")
+            for number, unit in enumerate(units, first)
         ]
         request = Request(
             method="POST",
@@ -184,10 +187,19 @@ class Client:
         subject: str | None = None,
         resource: str | None = None,
         kind: str | None = None,
-    ) -> Iterator[EventRecord]:
+    ) -> Generator[EventRecord, None, None]:
         """Give events above `after` and then each as it happens, for ever, across restarts of the server."""
         query = _query(subject=subject, resource=resource, kind=kind)
         return follow(self.target, "/v1/events" + query, after)
+
+    def last_event(self) -> int:
+        """Give the number of the newest event; 0 if there is none."""
+        # A number beyond the log is answered with where the log ends.
+        stream = self.follow(BEYOND)
+        try:
+            return next(stream).seq
+        finally:
+            stream.close()
 
     def plan(self, infrastructure: Infrastructure) -> PlanAnswer:
         """Say what applying would change."""

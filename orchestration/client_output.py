@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -78,6 +78,20 @@ class Console:
             case _:
                 self.table(view, records)
 
+    def stream(self, view: View, record: Struct) -> None:
+        """Write one record of many to come, at once: a line each, aligned by nothing."""
+        match self.format:
+            case "yaml":
+                sys.stdout.write("---\n" + to_yaml(msgspec.to_builtins(record)))
+            case "json" | "jsonl":
+                self.write(_encode(record).decode())
+            case "name":
+                self.write(f"{view.name}/{view.name_of(record)}")
+            case _:
+                columns = view.columns | (view.wide if self.format == "wide" else {})
+                self.write("  ".join(_cell(value(record)) for value in columns.values()).rstrip())
+        sys.stdout.flush()
+
     def document(self, kind: str, **content: object) -> None:
         """Write one versioned document, as YAML if that was chosen, else as JSON."""
         whole = {"apiVersion": API_VERSION, "kind": kind} | msgspec.to_builtins(content)
@@ -113,11 +127,6 @@ class Console:
         if not wants_color(self.color, is_terminal=stream.isatty()):
             return text
         return f"\x1b[{code}m{text}\x1b[0m"
-
-
-def painter(console: Console, *, on_stderr: bool) -> Callable[[str, str], str]:
-    """Bind the stream, for those who paint a lot."""
-    return lambda text, code: console.paint(text, code, on_stderr=on_stderr)
 
 
 def _cell(value: object) -> str:

@@ -10,7 +10,6 @@ import http.client
 import select
 import socket
 import time
-from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
@@ -49,7 +48,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     """What the server answered, if it was no problem."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes
 
 
@@ -110,7 +109,7 @@ class Transport:
         try:
             self._connection.request(request.method, request.path, request.body, request.headers)
             answer = self._connection.getresponse()
-            reply = Reply(status=answer.status, headers=answer.headers, body=answer.read())
+            reply = Reply(status=answer.status, headers=dict(answer.headers), body=answer.read())
         except TimeoutError as error:
             self._timed_out(request, error)
         except BROKEN as error:

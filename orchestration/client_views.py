@@ -16,7 +16,6 @@ from orchestration.records import (
     NodeRecord,
     PodRecord,
     RegionRecord,
-    ResourceRecord,
     UnitRecord,
     ZoneRecord,
 )
@@ -104,15 +103,7 @@ def _detail(event: EventRecord) -> str:
     return " ".join(f"{name}={value}" for name, value in event.detail.items())
 
 
-def _region(record: RegionRecord) -> str:
-    return f"{record.ready}/{record.resources}"
-
-
-def _zone(record: ZoneRecord) -> str:
-    return f"{record.ready}/{record.resources}"
-
-
-def _pod(record: PodRecord) -> str:
+def _ready(record: RegionRecord | ZoneRecord | PodRecord) -> str:
     return f"{record.ready}/{record.resources}"
 
 
@@ -122,10 +113,6 @@ def _last_fault(record: UnitRecord) -> str:
 
 def _pid(record: NodeRecord | PodRecord) -> object:
     return "-" if record.pid is None else record.pid
-
-
-def _sync(record: ResourceRecord) -> str:
-    return _yes_no(record.in_sync)
 
 
 VIEWS: dict[str, View] = {
@@ -138,7 +125,7 @@ VIEWS: dict[str, View] = {
             "REGION": lambda r: r.path,
             "ZONES": lambda r: r.zones,
             "PODS": lambda r: r.pods,
-            "READY": _region,
+            "READY": _ready,
         },
         wide={},
     ),
@@ -151,7 +138,7 @@ VIEWS: dict[str, View] = {
             "ZONE": lambda r: r.path,
             "STATE": lambda r: r.state,
             "PODS UP": lambda r: f"{r.pods_up}/{r.pods}",
-            "READY": _zone,
+            "READY": _ready,
         },
         wide={"STRATEGY": lambda r: r.strategy},
     ),
@@ -163,7 +150,7 @@ VIEWS: dict[str, View] = {
         columns={
             "POD": lambda r: r.path,
             "STATE": lambda r: r.state,
-            "READY": _pod,
+            "READY": _ready,
             "PENDING": lambda r: r.pending,
             "IN FLIGHT": lambda r: r.in_flight,
             "CRASHES": lambda r: r.crashes,
@@ -181,7 +168,7 @@ VIEWS: dict[str, View] = {
             "RESOURCE": lambda r: r.path,
             "KIND": lambda r: r.kind,
             "STATE": lambda r: r.state,
-            "IN SYNC": _sync,
+            "IN SYNC": lambda r: _yes_no(r.in_sync),
             "MAILBOX": lambda r: r.mailbox,
             "PENDING": lambda r: r.pending,
             "CRASHES": lambda r: r.crashes,

@@ -15,8 +15,9 @@ from orchestration.records import Problem
 
 __all__ = ["KINDS", "ProblemError", "ProblemKind", "exit_status_of"]
 
-# What the process exits with; 0 is success and 2 is kept for `plan --detailed-exitcode`.
+# What the process exits with; 0 is success.
 EXIT_FAILED = 1
+EXIT_CHANGES = 2  # plan --detailed-exitcode
 EXIT_WAITED_FOR_FAILED = 3
 EXIT_UNREACHABLE = 4
 EXIT_DENIED = 5
@@ -117,7 +118,7 @@ BATCH_REFUSED = _kind(
     220,
     422,
     "Units were refused; none of the batch was accepted",
-    "correct the units listed and submit again",
+    "correct the units listed",
 )
 UNKNOWN_RESOURCE = _kind(
     221, 422, "The unit names a resource that does not exist", "cloudctl get resources"
@@ -175,13 +176,13 @@ DISK_FULL = _kind(
     250,
     507,
     "The disk of the state folder is full; nothing was accepted",
-    "make room, then send it again",
+    "make room",
 )
 JOURNAL_FAILED = _kind(
     251,
     503,
     "The journal cannot be written; nothing was accepted",
-    "see log/ in the state folder, then send it again",
+    "see log/ in the state folder",
 )
 NOT_READY = _kind(
     252,
@@ -271,6 +272,10 @@ VERIFY_FAILED = _kind(275, 0, "A promise is broken", "keep the state folder and 
 BAD_STATE_FOLDER = _kind(
     276, 0, "The state folder cannot be used", "choose another: --state-dir", exits=EXIT_USAGE
 )
+STOP_DENIED = _kind(
+    278, 0, "No permission to stop the server", "use the account that runs it", exits=EXIT_DENIED
+)
+NOT_APPROVED = _kind(277, 0, "Not applied", "nothing was changed")
 
 KINDS: dict[str, ProblemKind] = {
     kind.code: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)

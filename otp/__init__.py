@@ -19,6 +19,7 @@ from otp.child_spec import (
     SupervisorFlags,
 )
 from otp.dynamic_supervisor import DynamicSupervisor
+from otp.envelope import Call, Cast
 from otp.erlang import (
     cancel_timer,
     demonitor,
@@ -51,6 +52,7 @@ from otp.errors import (
     NoProcessError,
     NotFoundError,
     OtpError,
+    ReceiveTimeoutError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -74,6 +76,9 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.plain_process import receive, spawn, spawn_link
+from otp.process import Down, Exit, Pid, Ref
+from otp.process_info import ProcessInfo, process_info
 from otp.reports import (
     CrashReport,
     Offender,
@@ -83,9 +88,10 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
-from otp.runtime import Call, Cast, Down, Exit, From, Pid, Ref, Runtime, RuntimeStats
+from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.timers import TimerRef
+from otp.waiting import From
 
 __all__ = [
     "BRUTAL_KILL",
@@ -126,8 +132,10 @@ __all__ = [
     "Ok",
     "OtpError",
     "Pid",
+    "ProcessInfo",
     "ProgressReport",
     "Raised",
+    "ReceiveTimeoutError",
     "Ref",
     "Reply",
     "Report",
@@ -160,12 +168,16 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "process_info",
+    "receive",
     "register",
     "registered",
     "reply",
     "self_pid",
     "send",
     "send_after",
+    "spawn",
+    "spawn_link",
     "stop",
     "supervisor",
     "trap_exit",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from random import Random
 from typing import Final
 
 from otp.errors import ChildSpecError, SupervisorFlagsError
 from otp.gen_server import Ignore
-from otp.runtime import Pid
+from otp.process import Pid
 
 __all__ = [
     "BRUTAL_KILL",
@@ -84,7 +84,7 @@ StartResult = Pid | Started | Ignore
 Start = Callable[[], StartResult | Awaitable[StartResult]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ChildSpec:
     """How to start one child, when to restart it and how long it may take to stop.
 
@@ -97,6 +97,7 @@ class ChildSpec:
 
     id: object
     start: Start
+    _: KW_ONLY
     restart: Restart = Restart.PERMANENT
     shutdown_s: Shutdown | None = (
         None  # from "please stop" to killed; 5 s, for supervisors INFINITY

@@ -10,8 +10,9 @@ from otp.child_spec import BRUTAL_KILL, ChildSpec, ChildType, Restart, Started
 from otp.errors import AlreadyStartedError, IgnoredError
 from otp.exit_reason import KILL, KILLED, NORMAL, SHUTDOWN, is_clean, reason_of
 from otp.gen_server import Ignore
+from otp.process import Pid
 from otp.reports import Offender
-from otp.runtime import ExitWait, Pid
+from otp.waiting import ExitWait
 
 __all__ = ["StartFailure", "offender", "outcome_of", "run_start", "stop_child", "was_expected"]
 

@@ -29,10 +29,12 @@ from otp.child_start import Outcome, StartFailure, offender, run_start, stop_chi
 from otp.errors import ChildSpecError, MaxChildrenError, NotFoundError, StartChildError
 from otp.exit_reason import KILL, SHUTDOWN, is_clean
 from otp.gen_server import GenServer, NoReply, Reply, Stop, call
+from otp.process import Exit, Pid
 from otp.reports import ProgressReport, SupervisorLabel, SupervisorReport, bounded_text
 from otp.restart_window import RestartWindow
-from otp.runtime import Exit, ExitWait, From, Pid, Runtime, self_process
+from otp.runtime import Runtime
 from otp.supervisor import ChildCounts, ChildInfo
+from otp.waiting import ExitWait, From, self_process
 
 __all__ = [
     "DynamicSupervisor",

@@ -5,10 +5,12 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 
 from __future__ import annotations
 
+from otp.envelope import DOOMED, INFO
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
-from otp.runtime import DOOMED, INFO, Doomed, Down, Pid, Ref, self_process
+from otp.process import Down, Pid, Ref
 from otp.timers import TimerRef
+from otp.waiting import Doomed, self_process
 
 __all__ = [
     "cancel_timer",
@@ -104,7 +106,10 @@ def demonitor(ref: Ref, *, flush: bool = False) -> None:
         ref.target.unwatch(ref)
         ref.target = None
     elif flush:
-        me.remove_first(lambda message: isinstance(message, Down) and message.ref is ref)
+        for envelope in me.queued():
+            if isinstance(envelope[1], Down) and envelope[1].ref is ref:
+                me.remove(envelope)
+                return
 
 
 def send_after(dest: Pid | str, delay_s: float, message: object) -> TimerRef:

@@ -18,6 +18,7 @@ __all__ = [
     "NoProcessError",
     "NotFoundError",
     "OtpError",
+    "ReceiveTimeoutError",
     "StartChildError",
     "StartError",
     "SupervisorError",
@@ -80,6 +81,10 @@ class CallingSelfError(CallError):
 
 class UndefinedCallbackError(OtpError):
     """A request came for which the server has no callback. It ends the server."""
+
+
+class ReceiveTimeoutError(OtpError):
+    """A receive got no wanted message in time."""
 
 
 class StartError(ExitError):

@@ -25,6 +25,7 @@ __all__ = [
     "Beat",
     "ChildNode",
     "Children",
+    "NewPayload",
     "StopNode",
     "Stopping",
     "Up",
@@ -59,7 +60,13 @@ class StopNode(Struct, frozen=True, array_like=True, tag="stop"):
     reason: str
 
 
-_decoder = msgspec.msgpack.Decoder(list[Beat | Up | Stopping | StopNode])
+class NewPayload(Struct, frozen=True, array_like=True, tag="payload"):
+    """To a child: its payload has changed; its application takes it while it runs."""
+
+    payload: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(list[Beat | Up | Stopping | StopNode | NewPayload])
 encode = msgspec.msgpack.Encoder().encode
 decode = _decoder.decode
 
@@ -97,6 +104,11 @@ class ChildNode:
         if not self.exited.done():
             self._verdict = self._verdict or verdict
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def tell(self, payload: bytes) -> None:
+        """Give a living node its new payload; a dead or dying one is not told."""
+        if self.link is not None:
+            self.link.send(NewPayload(payload))
 
     async def stop(self, timeout_s: float) -> str:
         """Ask the node to end, SIGKILL it after `timeout_s`, and wait until it is gone. Return the reason."""

@@ -34,6 +34,7 @@ from otp.distribution.children import (
     Beat,
     ChildNode,
     Children,
+    NewPayload,
     StopNode,
     Stopping,
     Up,
@@ -46,7 +47,8 @@ from otp.distribution.link import Dialer, Handler, Hello, Link, LinkError
 from otp.distribution.process_control import reset_fatal_signals
 from otp.distribution.stepped_loop import SteppedLoop
 from otp.errors import OtpError
-from otp.runtime import Pid, Runtime
+from otp.process import Pid
+from otp.runtime import Runtime
 
 __all__ = ["Application", "Node", "NodeActor", "NodeStartError", "StartNode", "resolve"]
 
@@ -95,6 +97,7 @@ class Node(Handler):
         self.pid = os.getpid()
         self.epoch = order.epoch
         self.payload = order.payload
+        self.told: Callable[[bytes], None] | None = None  # called with each new payload
         self.run_dir = order.run_dir
         self.cookie = order.cookie
         self.incarnation = secrets.token_hex(8)
@@ -156,8 +159,13 @@ class Node(Handler):
 
     def received(self, link: Link, messages: list[object]) -> None:
         for message in messages:
-            if isinstance(message, StopNode):
-                self.stop(message.reason)
+            match message:
+                case StopNode(reason):
+                    self.stop(reason)
+                case NewPayload(payload):
+                    self.payload = payload
+                    if self.told is not None:
+                        self.told(payload)
 
     def lost(self, link: Link, reason: str) -> None:
         if not self._stop_reason.done():

@@ -1,0 +1,117 @@
+"""What the callbacks of a gen_server return, and the actions they may ask for.
+
+Plain slotted classes: one is made per message, and a dataclass with defaults would cost half as much again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = [
+    "PLAIN",
+    "TIMEOUT",
+    "Action",
+    "CallResult",
+    "Continue",
+    "Ignore",
+    "InitSpecial",
+    "NoReply",
+    "Ok",
+    "Reply",
+    "Result",
+    "Stop",
+    "StopReply",
+    "Timeout",
+]
+
+TIMEOUT: Final = "timeout"  # what handle_info gets for a `Timeout` without a message
+PLAIN: Final = object()  # this Timeout brings no message of its own
+StateT = TypeVar("StateT")
+
+
+class Continue:
+    """Action: run `handle_continue(term, state)` at once, before any queued message."""
+
+    __slots__ = ("term",)
+
+    def __init__(self, term: object) -> None:
+        self.term = term
+
+
+class Timeout:
+    """Action: `handle_info(TIMEOUT, state)` after `after_s` seconds, unless any message comes first.
+
+    With a `message`, that is what `handle_info` gets, and a zero timeout fires before queued messages (OTP 28).
+    """
+
+    __slots__ = ("after_s", "message")
+
+    def __init__(self, after_s: float, message: object = PLAIN) -> None:
+        self.after_s = after_s
+        self.message = message
+
+
+Action = Continue | Timeout
+
+
+class Ok(Generic[StateT]):
+    """From `init`: go on with `state`; a plain state means the same."""
+
+    __slots__ = ("action", "state")
+
+    def __init__(self, state: StateT, action: Action | None = None) -> None:
+        self.state = state
+        self.action = action
+
+
+class Ignore:
+    """From `init`, or from a child's start: there is deliberately no process."""
+
+    __slots__ = ()
+
+
+class Reply(Generic[StateT]):
+    """Answer the call with `value` and go on."""
+
+    __slots__ = ("action", "state", "value")
+
+    def __init__(self, value: object, state: StateT, action: Action | None = None) -> None:
+        self.value = value
+        self.state = state
+        self.action = action
+
+
+class NoReply(Generic[StateT]):
+    """Go on; a call is answered later with `reply(from_, value)`."""
+
+    __slots__ = ("action", "state")
+
+    def __init__(self, state: StateT, action: Action | None = None) -> None:
+        self.state = state
+        self.action = action
+
+
+class Stop(Generic[StateT]):
+    """End with `reason`; `init` gives no state."""
+
+    __slots__ = ("reason", "state")
+
+    def __init__(self, reason: object, state: StateT | None = None) -> None:
+        self.reason = reason
+        self.state = state
+
+
+class StopReply(Generic[StateT]):
+    """End with `reason`; the answer goes out after `terminate` has run."""
+
+    __slots__ = ("reason", "state", "value")
+
+    def __init__(self, reason: object, value: object, state: StateT) -> None:
+        self.reason = reason
+        self.value = value
+        self.state = state
+
+
+CallResult = Reply[StateT] | NoReply[StateT] | Stop[StateT] | StopReply[StateT]
+Result = NoReply[StateT] | Stop[StateT]
+InitSpecial = Ok[StateT] | Ignore | Stop[Any]

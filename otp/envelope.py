@@ -1,0 +1,60 @@
+"""What lies in mailboxes, and the states a process can be in. Nothing here does anything."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, TypeVar
+
+__all__ = [
+    "CALL",
+    "CAST",
+    "CONTINUE",
+    "DEAD",
+    "DOOMED",
+    "EXIT",
+    "IDLE",
+    "INFO",
+    "INIT",
+    "READY",
+    "RUNNING",
+    "SYSTEM",
+    "TERMINATE",
+    "WAITING",
+    "AnswerT_co",
+    "Call",
+    "Cast",
+    "Envelope",
+]
+
+AnswerT_co = TypeVar("AnswerT_co", covariant=True)
+
+# Status of a process.
+IDLE: Final = 0  # nothing to do
+READY: Final = 1  # on the run queue
+RUNNING: Final = 2  # on the Python stack
+WAITING: Final = 3  # a callback awaits something
+DOOMED: Final = 4  # got a fatal signal while on the stack; dies when the callback returns
+DEAD: Final = 5
+
+# Kinds of envelope. An envelope is always an exact tuple: a mailbox holding one is told from a deque by type.
+CAST: Final = 0
+CALL: Final = 1
+INFO: Final = 2
+EXIT: Final = 3
+SYSTEM: Final = 4
+CONTINUE: Final = 5
+TERMINATE: Final = 6
+INIT: Final = 7
+
+Envelope = tuple[Any, ...]
+
+
+class Call(Generic[AnswerT_co]):
+    """A request that names the type of its answer: `class ListQuiet(Call[tuple[str, ...]])`."""
+
+    __slots__ = ()
+
+
+class Cast:
+    """A message that tells what happened and wants no answer; deriving from it is optional."""
+
+    __slots__ = ()

@@ -1,0 +1,392 @@
+"""The process of a gen_server: the receive loop around the callbacks, and OTP's rules about them.
+
+`run` is the hot path: plain `NoReply` and `Reply` results never leave it. Everything else (a callback that waits,
+actions, stopping, crashing) goes through `_settle`, which follows one result to the next callback until the process
+may take its next message. `envelope` is what the slow path is at work on; it is None on the hot path.
+
+Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
+"""
+
+from __future__ import annotations
+
+from types import CoroutineType
+from typing import Any, Final, Protocol
+
+from otp.callback_results import (
+    PLAIN,
+    TIMEOUT,
+    Continue,
+    Ignore,
+    NoReply,
+    Ok,
+    Reply,
+    Stop,
+    StopReply,
+    Timeout,
+)
+from otp.envelope import (
+    CALL,
+    CAST,
+    CONTINUE,
+    DEAD,
+    DOOMED,
+    EXIT,
+    IDLE,
+    INFO,
+    INIT,
+    READY,
+    RUNNING,
+    SYSTEM,
+    TERMINATE,
+    WAITING,
+    Envelope,
+)
+from otp.errors import IgnoredError, StartError
+from otp.exit_reason import NORMAL, is_clean, reason_of
+from otp.process import PARKED, Pid
+from otp.reports import ServerReport, bounded_text
+from otp.runtime import Runtime
+from otp.timers import TimerRef
+from otp.waiting import From, Starting, here
+
+__all__ = ["Server", "ServerPid"]
+
+
+class Server(Protocol):
+    """The callbacks, as the process sees them; see `otp.gen_server.GenServer`."""
+
+    pid: Pid
+
+    def init(self) -> Any: ...
+    def handle_call(self, request: Any, from_: From, state: Any) -> Any: ...
+    def handle_cast(self, request: Any, state: Any) -> Any: ...
+    def handle_info(self, message: Any, state: Any) -> Any: ...
+    def handle_continue(self, term: Any, state: Any) -> Any: ...
+    def terminate(self, reason: Any, state: Any) -> Any: ...
+
+
+class _TimeoutMessage:
+    __slots__ = ("message", "server")
+
+    def __init__(self, server: ServerPid, message: object) -> None:
+        self.server = server
+        self.message = message
+
+    def expired(self) -> None:
+        """The time of a `Timeout` with a message is up."""
+        self.server.timeout = None
+        self.server.post((INFO, self.message))
+
+
+class ServerPid(Pid):
+    """The process of a `GenServer`: the receive loop around its callbacks."""
+
+    __slots__ = ("envelope", "server", "state", "timeout")
+
+    def __init__(self, runtime: Runtime, parent: Pid | None, server: Server) -> None:
+        super().__init__(runtime, parent)
+        self.server = server
+        self.state: Any = None
+        self.envelope: Envelope | None = None  # what the slow path is at work on
+        self.timeout: TimerRef | None = None
+        server.pid = self
+
+    @property
+    def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
+        """Name the server's class."""
+        return type(self.server).__qualname__
+
+    def begin(self) -> None:
+        """Run init in the starter's turn.
+
+        Raises:
+            StartError: init refused or raised; the process has ended and its name is free.
+        """
+        starter = here.process
+        here.process = self
+        self.status = RUNNING
+        self.envelope = _INIT
+        try:
+            result = self.server.init()
+            if type(result) in _INIT_SPECIAL:
+                self._settle(result)
+            else:
+                self.state = result
+                self.envelope = None
+        except BaseException as error:  # noqa: BLE001 - the process loop
+            self._crashed(error)
+        finally:
+            here.process = starter
+        if self.status == RUNNING:
+            self._rest()
+        elif self.status == DOOMED:
+            self._end_init(self.rare.doom)
+        if self.coro is not None and self.envelope is _INIT:
+            self.rare.starting = Starting(self.runtime)
+        elif self.status == DEAD and self.rare.start_error is not None:
+            raise self.rare.start_error
+
+    def run(self, limit: int) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call per message would cost 10 %
+        """Handle up to `limit` messages."""
+        if self.status != READY:
+            return 1
+        here.process = self
+        self.status = RUNNING
+        handled = 0
+        envelope: Any = None
+        try:
+            if self.coro is not None:
+                handled = 1
+                self._settle(self.drive(self.coro))
+            server = self.server
+            while self.status == RUNNING and handled < limit:
+                mailbox = self.mailbox
+                if mailbox is None:
+                    break
+                if type(mailbox) is tuple:
+                    self.mailbox = None
+                    envelope = mailbox
+                else:
+                    envelope = mailbox.popleft()  # type: ignore[union-attr]  # a deque
+                    if not mailbox:
+                        self.mailbox = None
+                handled += 1
+                if self.timeout is not None:
+                    self._stop_timeout(envelope)
+                kind = envelope[0]
+                if kind == CAST:
+                    result: Any = server.handle_cast(envelope[1], self.state)
+                elif kind == CALL:
+                    result = server.handle_call(envelope[1], envelope[2], self.state)
+                    if type(result) is Reply and result.action is None:
+                        self.state = result.state
+                        envelope[2].reply(result.value)
+                        continue
+                elif kind == INFO:
+                    result = server.handle_info(envelope[1], self.state)
+                else:
+                    self.envelope = envelope
+                    self._take_signal(envelope)
+                    continue
+                if type(result) is NoReply and result.action is None and kind != CALL:
+                    self.state = result.state
+                    continue
+                self.envelope = envelope
+                self._settle(result)
+        except BaseException as error:  # noqa: BLE001 - the process loop
+            if self.envelope is None:
+                self.envelope = envelope
+            self._crashed(error)
+        self.reductions += handled
+        if self.status == RUNNING:
+            self._rest()
+        elif self.status == DOOMED:
+            self.finish(self.rare.doom)
+        return handled or 1
+
+    def release(self) -> None:
+        """Drop server and state; a call that was being handled learns the reason."""
+        envelope, self.envelope = self.envelope, None
+        reason = self.exit_reason
+        if envelope is not None and envelope[0] in _CARRY_CALL and envelope[2] is not None:
+            envelope[2].fail(reason)
+        if self.timeout is not None:
+            self.runtime.timers.cancel(self.timeout)
+            self.timeout = None
+        starting = None if self._rare is None else self._rare.starting
+        if starting is not None and not starting.done:
+            if starting.awaited() and self.parent is not None:
+                self.unlink(self.parent)
+            starting.settle(self.rare.start_error or StartError(reason))
+        self.server = _GONE
+        self.state = None
+
+    def expired(self) -> None:
+        """The time of a `Timeout` action is up."""
+        timer, self.timeout = self.timeout, None
+        if timer is not None:
+            self.post((INFO, TIMEOUT))
+
+    # The slow path: everything but a plain NoReply or Reply.
+
+    def _rest(self) -> None:
+        if self.mailbox is None:
+            self.status = IDLE
+        else:
+            self.status = READY
+            self.runtime.enqueue(self)
+
+    def _settle(self, result: Any) -> None:
+        """Follow `result` until the process waits, may take the next message, or has ended."""
+        while result is not PARKED and self.status == RUNNING:
+            if type(result) is CoroutineType:
+                result = self.drive(result)
+                continue
+            envelope: Any = self.envelope
+            if envelope[0] == TERMINATE:
+                self._ended(envelope[1], envelope)
+                return
+            result = self._next(envelope, result)
+
+    def _next(self, envelope: Envelope, result: Any) -> Any:
+        """Apply one result; returns that of the callback it leads to, or PARKED when there is none."""
+        kind = envelope[0]
+        if kind == INIT:
+            return self._after_init(result)
+        cls = type(result)
+        if cls is Stop:
+            return self._terminate(result.reason, result.state)
+        if cls is StopReply and kind == CALL:
+            return self._terminate(result.reason, result.state, envelope[2], result.value)
+        if cls is Reply and kind == CALL:
+            envelope[2].reply(result.value)
+        elif cls is not NoReply:
+            return self._terminate(("bad_return_value", result), self.state)
+        elif kind == CALL:
+            self.owe(envelope[2])
+        self.state = result.state
+        return self._act(result.action)
+
+    def _after_init(self, result: Any) -> Any:
+        if type(result) is Stop:
+            self._end_init(result.reason)
+            return PARKED
+        if type(result) is Ignore:
+            self.rare.start_error = IgnoredError()
+            self._end_init(NORMAL)
+            return PARKED
+        if type(result) is not Ok:
+            result = Ok(result)
+        starting = None if self._rare is None else self._rare.starting
+        if starting is not None:
+            starting.settle(None)
+            self.rare.starting = None
+        self.state = result.state
+        return self._act(result.action)
+
+    def _act(self, action: Any) -> Any:
+        self.envelope = None
+        if action is None:
+            return PARKED
+        if type(action) is Continue:
+            self.envelope = (CONTINUE, action.term)
+            return self.server.handle_continue(action.term, self.state)
+        if type(action) is Timeout:
+            return self._start_timeout(action)
+        return self._terminate(("bad_return_value", action), self.state)
+
+    def _start_timeout(self, action: Timeout) -> Any:
+        if action.message is not PLAIN and action.after_s <= 0:
+            self.envelope = (INFO, action.message)
+            return self.server.handle_info(action.message, self.state)
+        if self.mailbox is not None:
+            return PARKED  # a waiting message cancels the timeout before it begins
+        if action.message is PLAIN:
+            self.timeout = self.runtime.timers.start(action.after_s, self)
+        else:
+            self.timeout = self.runtime.timers.start(
+                action.after_s, _TimeoutMessage(self, action.message)
+            )
+        return PARKED
+
+    def _stop_timeout(self, envelope: Envelope) -> None:
+        # A system message leaves the timeout and its deadline alone (newest OTP).
+        if self.timeout is not None and envelope[0] != SYSTEM:
+            self.runtime.timers.cancel(self.timeout)
+            self.timeout = None
+
+    def _take_signal(self, envelope: Envelope) -> None:
+        if envelope[0] == EXIT:
+            signal = envelope[1]
+            if signal.pid is self.parent:  # both None: the outside world is its parent
+                self._settle(self._terminate(signal.reason, self.state))
+            else:
+                self._settle(self.server.handle_info(signal, self.state))
+        else:
+            self._settle(self._system(envelope[1], envelope[2]))
+
+    def _system(self, request: Any, from_: From) -> Any:
+        match request:
+            case ("terminate", reason):
+                from_.reply(None)
+                return self._terminate(reason, self.state)
+            case ("get_state", _):
+                from_.reply(self.state)
+            case _:
+                from_.fail(("unknown_system_msg", request))
+        self.envelope = None
+        return PARKED
+
+    def _terminate(
+        self, reason: object, state: Any, from_: From | None = None, value: object = None
+    ) -> Any:
+        self.state = state
+        if self.timeout is not None:
+            self.runtime.timers.cancel(self.timeout)
+            self.timeout = None
+        last = self.envelope
+        if last is not None and last[0] == CALL and last[2] is not from_:
+            self.owe(last[2])
+        self.envelope = (TERMINATE, reason, from_, value, last)
+        return self.server.terminate(reason, state)
+
+    def _ended(self, reason: object, envelope: Envelope) -> None:
+        from_, value, last = envelope[2:]
+        if not is_clean(reason):
+            self._report(reason, last)
+        if from_ is not None:
+            from_.reply(value)
+        self.finish(reason)
+
+    def _crashed(self, error: BaseException) -> None:
+        """An exception left a callback."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self.runtime.interrupted(error)
+        if (
+            self.status > WAITING
+        ):  # doomed: the signal's reason counts, not what the callback made of it
+            return
+        self.status = RUNNING
+        reason = reason_of(error)
+        envelope: Any = self.envelope
+        if envelope[0] == INIT:
+            self._end_init(reason)
+        elif envelope[0] == TERMINATE:
+            self._ended(reason, envelope)  # terminate's own failure replaces the reason
+        else:
+            try:
+                self._settle(self._terminate(reason, self.state))
+            except BaseException as second:  # noqa: BLE001 - terminate may raise anything
+                self._crashed(second)
+
+    def _end_init(self, reason: object) -> None:
+        """End a process that never began: its starter hears that from the start function alone."""
+        rare = self.rare
+        if rare.start_error is None:
+            rare.start_error = StartError(reason)
+            if not is_clean(reason):
+                self.report_crash(self.initial_call, reason)
+        if rare.starting is None and self.parent is not None:
+            self.unlink(self.parent)
+        self.finish(reason)
+
+    def _report(self, reason: object, envelope: Any) -> None:
+        reports = self.runtime.reports
+        text = bounded_text(reason)
+        reports.send(
+            ServerReport(
+                process=repr(self),
+                behaviour=self.initial_call,
+                last_message=bounded_text(envelope[1]) if envelope else "",
+                state=bounded_text(self.state),
+                reason=reason,
+                reason_text=text,
+            )
+        )
+        self.report_crash(self.initial_call, reason)
+
+
+_INIT: Final[Envelope] = (INIT, None, None)
+_INIT_SPECIAL: Final = frozenset({Ok, Ignore, Stop, CoroutineType})
+_CARRY_CALL: Final = frozenset({CALL, SYSTEM, TERMINATE})
+_GONE: Final[Any] = None  # the server of a process that has ended
