@@ -26,7 +26,13 @@ from otp.child_spec import (
     check_intensity,
 )
 from otp.child_start import Outcome, StartFailure, offender, run_start, stop_child, was_expected
-from otp.errors import ChildSpecError, MaxChildrenError, NotFoundError, StartChildError
+from otp.errors import (
+    ChildSpecError,
+    MaxChildrenError,
+    NotFoundError,
+    OtpError,
+    StartChildError,
+)
 from otp.exit_reason import KILL, SHUTDOWN, is_clean
 from otp.gen_server import GenServer, NoReply, Reply, Stop, call
 from otp.process import Exit, Pid
@@ -34,6 +40,7 @@ from otp.reports import ProgressReport, SupervisorLabel, SupervisorReport, bound
 from otp.restart_window import RestartWindow
 from otp.runtime import Runtime
 from otp.supervisor import ChildCounts, ChildInfo
+from otp.supervisor_process import SupervisorState
 from otp.waiting import ExitWait, From, self_process
 
 __all__ = [
@@ -208,6 +215,18 @@ class _Server(GenServer[None]):
         for wait, spec in sorted(waits, key=lambda entry: _deadline_s(entry[1])):
             await self._await_end(wait, spec, begun)
         self._report_unexpected(waits)
+
+    # What sys asks for. The state is this object, so it can be shown but not replaced.
+
+    behaviour = "dynamic_supervisor"
+
+    def system_get_state(self, state: None) -> SupervisorState:
+        """Show flags and children."""
+        return SupervisorState(self._flags, tuple(self._list()))
+
+    def system_replace_state(self, change: object, state: None) -> tuple[object, None]:
+        """Refuse."""
+        raise OtpError("the state of a supervisor cannot be replaced; use its management calls")
 
     # Starting.
 
