@@ -63,9 +63,7 @@ class _Told(NodeChild):
     """A node child that tells of each node it has started."""
 
     def __init__(self, node: Node, member: Member, issue: IssueEpoch, up: Up) -> None:
-        super().__init__(
-            node, member.name, member.kind, member.application, member.payload, issue
-        )
+        super().__init__(node, member.name, member.kind, member.application, member.payload, issue)
         self._up = up
 
     async def init(self) -> ChildNode:

@@ -51,7 +51,7 @@ class Root:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._counters = Counters()
-        self._gateway = Gateway(node, self)
+        self._gateway = Gateway(node)
         self._regions: Pid | None = None
         self._partition: Pid | None = None
         self._by_region: dict[str, Pid] = {}
@@ -60,7 +60,7 @@ class Root:
         """Start the processes and dial orchestration; answers the top supervisor."""
         flags = SupervisorFlags(strategy=Strategy.ONE_FOR_ALL, intensity=0)
         top = await self._node.runtime.start_wait(Supervisor(flags, self._children()))
-        self._gateway.start()
+        self._gateway.start(self)
         return top
 
     def inventory(self, last_report: int) -> Inventory:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from automation.resource import WAKE, Resource
 from automation.resource_memory import ResourceMemory, State
 from automation.surroundings import Surroundings
@@ -162,4 +164,6 @@ class Roster(GenServer[ResourceTable]):
         self._pod.reporter.report(Retired(memory.path, memory.handed_back))
         reborn = self._reborn.pop(memory.path, None)
         if reborn is not None:
-            await self._add(table, reborn)
+            # What happened since it was defined is known here alone.
+            latest = msgspec.structs.replace(reborn, doubt=memory.doubt, desired=memory.desired)
+            await self._add(table, latest)

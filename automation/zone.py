@@ -35,7 +35,7 @@ class Zone:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._counters = Counters()
-        self._gateway = Gateway(node, self)
+        self._gateway = Gateway(node)
         self._pods: Pid | None = None
         self._partition: Pid | None = None
 
@@ -45,7 +45,7 @@ class Zone:
         top = await self._node.runtime.start_wait(Supervisor(flags, self._children()))
         self._node.told = self._define
         self._define(self._node.payload)
-        self._gateway.start()
+        self._gateway.start(self)
         return top
 
     def inventory(self, last_report: int) -> Inventory:

@@ -124,7 +124,7 @@ class LocalServer:
     def states(self) -> dict[str, int]:
         """How many units are in which state."""
         status = json.loads(self.cli("server", "status", "-o", "json").stdout)
-        return dict(status.get("units", {}))
+        return dict(status["status"]["units"])
 
     def wait_for(self, what: str, predicate: object, timeout_s: float) -> float:
         """Poll until `predicate()` holds; answers how long it took, in seconds."""

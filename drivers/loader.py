@@ -112,7 +112,7 @@ def _source(point: EntryPoint) -> str:
 def _import(point: EntryPoint) -> object:
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BrokenDriverError(point.name, _source(point), reason) from error
 

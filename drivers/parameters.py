@@ -84,4 +84,6 @@ def _is(value: object, kind: str) -> bool:
 
 def _hint(name: str, known: Mapping[str, object]) -> str:
     close = get_close_matches(name, known, 1)
+    if not known:
+        return "; it takes none"
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"

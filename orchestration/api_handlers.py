@@ -42,7 +42,7 @@ from orchestration.records import (
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-log = structlog.get_logger("api")
+_log = structlog.get_logger("api")
 
 
 async def submit(
@@ -90,7 +90,7 @@ async def unit(orchestrator: Orchestration, call: Call[UnitQuery, None]) -> Unit
 
 async def cancel(orchestrator: Orchestration, call: Call[NoQuery, None]) -> UnitRecord:
     record = await orchestrator.cancel(call.path("id"))
-    log.info("unit cancelled", unit=record.id, resource=record.resource, actor=_actor())
+    _log.info("unit cancelled", unit=record.id, resource=record.resource, actor=_actor())
     return record
 
 
@@ -175,7 +175,7 @@ async def plan(orchestrator: Orchestration, call: Call[NoQuery, Infrastructure])
 async def apply(orchestrator: Orchestration, call: Call[NoQuery, ApplyRequest]) -> Response:
     if_match = _if_match(call.request.headers)
     answer = await orchestrator.apply(call.body.infrastructure, if_match, call.body.cancel_work)
-    log.info("infrastructure applied", revision=answer.revision, actor=_actor())
+    _log.info("infrastructure applied", revision=answer.revision, actor=_actor())
     return json_response(answer, headers=_etag(answer.revision))
 
 
@@ -226,6 +226,6 @@ async def metrics(orchestrator: Orchestration, _call: Call[NoQuery, None]) -> Re
     return Response(orchestrator.metrics(), media_type=METRICS_TYPE)
 
 
-def _actor() -> dict[str, int] | None:
+def _actor() -> str:
     actor = ACTOR.get()
-    return None if actor is None else {"uid": actor.uid, "gid": actor.gid, "pid": actor.pid}
+    return "nobody known" if actor is None else f"uid {actor.uid} (pid {actor.pid})"

@@ -15,6 +15,7 @@ from orchestration.client import Client
 from orchestration.client_output import Console
 from orchestration.client_target import Target
 from orchestration.problems import ProblemError
+from orchestration.state_folder import StateFolder
 
 __all__ = ["ensure", "run_in_foreground", "start", "status", "stop"]
 
@@ -43,7 +44,7 @@ def start(
     command = _command(target, extra)
     _refuse_second(target)
     log = _log_file(target)
-    offset = log.stat().st_size if log.exists() else 0
+    offset = log.stat().st_size
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -151,14 +152,16 @@ def _refuse_second(target: Target) -> None:
 
 
 def _log_file(target: Target) -> Path:
+    """Make sure that there is a log, for what keeps the server from starting stands in it."""
     assert target.state is not None  # _command has refused by now
-    folder = target.state / "log"
+    log = StateFolder(target.state).log / "serve.log"
     try:
         target.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        log.touch(mode=0o600)
     except OSError as error:
-        raise problems.BAD_STATE_FOLDER.error(f"{folder}: {error.strerror}") from error
-    return folder / "serve.log"
+        raise problems.BAD_STATE_FOLDER.error(f"{log}: {error.strerror}") from error
+    return log
 
 
 def _tail(log: Path, offset: int) -> str:

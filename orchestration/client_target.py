@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import grp
-import os
 import pwd
 import stat
 from pathlib import Path
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from orchestration import problems
 from orchestration.problems import ProblemError
+from orchestration.state_folder import StateFolder, default_path
 
 __all__ = ["Target", "choose_target"]
 
@@ -33,13 +33,11 @@ class Target(Struct, frozen=True, kw_only=True):
 
     @property
     def socket(self) -> Path:
-        """Find the socket; asked anew each time, for a server that is starting makes the folder."""
-        if self.named is not None:
-            return self.named
-        assert self.state is not None
-        run = self.state / "run"
-        # A long path does not fit a unix socket's address; `run` then is a link to a short one.
-        return (run.readlink() if run.is_symlink() else run) / "api.sock"
+        """Find the server's socket."""
+        if self.state is not None:
+            return StateFolder(self.state).api_socket
+        assert self.named is not None
+        return self.named
 
     def serve_pid(self) -> int | None:
         """Find the living process of `cloudctl serve`, if there is one."""
@@ -79,23 +77,14 @@ def choose_target(server: str | None, state_dir: str | None) -> Target:
         ProblemError: `server` is not of the form unix:///path.
     """
     if server is None:
-        state = Path(state_dir or _default_state()).expanduser().absolute()
-        run = state / "run"
-        # A long path does not fit a unix socket's address; `run` then is a link to a short one.
-        return Target(
-            socket=(run.readlink() if run.is_symlink() else run) / "api.sock", state=state
-        )
+        path = Path(state_dir) if state_dir else default_path()
+        return Target(state=path.expanduser().absolute())
     path = Path(server.removeprefix(SCHEME))
     if not server.startswith(SCHEME) or not path.is_absolute():
         raise problems.BAD_ARGUMENT.error(
             f"--server {server!r}", hint="write unix:///path/to/api.sock"
         )
     return Target(named=path)
-
-
-def _default_state() -> Path:
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path("~/.local/state")) / "cloudctl"
 
 
 def _barrier(path: Path) -> str:

@@ -53,6 +53,7 @@ from otp.errors import (
     NoProcessError,
     NotFoundError,
     OtpError,
+    ReceiveTimeoutError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -76,7 +77,9 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
+from otp.process_info import ProcessInfo, process_info
 from otp.reports import (
     CrashReport,
     Offender,
@@ -131,8 +134,10 @@ __all__ = [
     "Ok",
     "OtpError",
     "Pid",
+    "ProcessInfo",
     "ProgressReport",
     "Raised",
+    "ReceiveTimeoutError",
     "Ref",
     "Reply",
     "Report",
@@ -165,12 +170,16 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "process_info",
+    "receive",
     "register",
     "registered",
     "reply",
     "self_pid",
     "send",
     "send_after",
+    "spawn",
+    "spawn_link",
     "stop",
     "supervisor",
     "sys",

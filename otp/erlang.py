@@ -106,7 +106,10 @@ def demonitor(ref: Ref, *, flush: bool = False) -> None:
         ref.target.unwatch(ref)
         ref.target = None
     elif flush:
-        me.remove_first(lambda message: isinstance(message, Down) and message.ref is ref)
+        for envelope in me.queued():
+            if isinstance(envelope[1], Down) and envelope[1].ref is ref:
+                me.remove(envelope)
+                return
 
 
 def send_after(dest: Pid | str, delay_s: float, message: object) -> TimerRef:

@@ -19,6 +19,7 @@ __all__ = [
     "NoProcessError",
     "NotFoundError",
     "OtpError",
+    "ReceiveTimeoutError",
     "StartChildError",
     "StartError",
     "SupervisorError",
@@ -90,6 +91,10 @@ class CallbackFailedError(OtpError):
 
 class UndefinedCallbackError(OtpError):
     """A request came for which the server has no callback. It ends the server."""
+
+
+class ReceiveTimeoutError(OtpError):
+    """A receive got no wanted message in time."""
 
 
 class StartError(ExitError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -30,6 +30,7 @@ from otp.envelope import (
 )
 from otp.errors import CallingSelfError, StartError
 from otp.exit_reason import KILL, KILLED, NOPROC, NORMAL
+from otp.reports import CrashReport, bounded_text
 from otp.sys_process import System
 from otp.waiting import ExitWait, From, Starting, Waiter, here
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from otp.runtime import Runtime
 
 __all__ = ["PARKED", "DeadLetters", "Down", "Exit", "Pid", "Ref", "Watcher"]
+
+MAX_LINKS_SHOWN: Final = 15  # of the links in a crash report
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +228,8 @@ class Pid:
 
     # What the behaviours implement.
 
+    initial_call: str  # what it runs, for reports
+
     def run(self, limit: int) -> int:
         """Handle up to `limit` messages and return how many, at least 1; leave `status` right."""
         raise NotImplementedError
@@ -265,14 +270,29 @@ class Pid:
         elif isinstance(mailbox, tuple):
             yield mailbox
 
-    def remove_first(self, wanted: Callable[[object], bool]) -> None:
-        """Take the oldest message that `wanted` accepts out of the mailbox."""
-        kept = list(self.queued())
-        for position, envelope in enumerate(kept):
-            if envelope[0] == INFO and wanted(envelope[1]):
-                del kept[position]
-                self.mailbox = deque(kept) if kept else None
-                return
+    def remove(self, envelope: Envelope) -> None:
+        """Take exactly this envelope out of the mailbox."""
+        mailbox = self.mailbox
+        if not isinstance(mailbox, deque):
+            self.mailbox = None
+            return
+        for position, other in enumerate(mailbox):
+            if other is envelope:
+                del mailbox[position]
+                break
+        if not mailbox:
+            self.mailbox = None
+
+    def enter(self) -> None:
+        """Become the process on the Python stack."""
+        here.process = self
+        self.status = RUNNING
+
+    def owe(self, call: From) -> None:
+        """Note a call that was taken and is to be answered later; if this process ends first, it fails."""
+        if not call.done:
+            call.waiting_at = self
+            self.rare.unanswered[call] = None
 
     def drive(self, coro: Coroutine[Any, Any, Any]) -> Any:
         """Step `coro` until it ends (its result) or has to wait (`PARKED`)."""
@@ -370,6 +390,14 @@ class Pid:
         if self.watchers is not None:
             self.watchers.pop(watcher, None)
 
+    def monitoring(self) -> tuple[Pid | str, ...]:
+        """Name what this process monitors."""
+        return () if self._rare is None else tuple(ref.label for ref in self._rare.monitors)
+
+    def monitored_by(self) -> tuple[Pid, ...]:
+        """Name the processes that monitor this one."""
+        return tuple(ref.owner for ref in self.watchers or () if isinstance(ref, Ref))
+
     def exit_signal(self, sender: Pid | None, reason: object) -> None:
         """Take the signal of `exit(pid, reason)`: `kill` cannot be trapped and arrives as `killed`."""
         if type(reason) is str and reason == KILL:
@@ -409,6 +437,26 @@ class Pid:
         _fail_calls(mailbox, reason)
         self._tell(reason)
         runtime.deliver_signals()
+
+    def report_crash(self, initial_call: str, reason: object) -> None:
+        """Tell operators that the process ends badly by itself."""
+        ancestors = []
+        parent = self.parent
+        while parent is not None:
+            ancestors.append(repr(parent))
+            parent = parent.parent
+        report = CrashReport(
+            process=repr(self),
+            initial_call=initial_call,
+            ancestors=tuple(ancestors),
+            reason=reason,
+            reason_text=bounded_text(reason),
+            message_queue_len=self.queue_length(),
+            links=tuple(repr(pid) for pid in self.linked()[:MAX_LINKS_SHOWN]),
+            trap_exit=self.trapping,
+            reductions=self.reductions,
+        )
+        self.runtime.reports.send(report)
 
     def _close_callback(self) -> None:
         coro, self.coro = self.coro, None

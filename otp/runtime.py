@@ -8,6 +8,7 @@ that is ready before it. Nothing here is safe to call from another thread (`loop
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 from otp.envelope import CAST, INFO
 from otp.errors import AlreadyStartedError, NameTakenError
 from otp.exit_reason import NOPROC
+from otp.plain_process import Body, PlainPid
 from otp.process import Pid
 from otp.reports import ReportBus
 from otp.timers import TimerQueue, TimerRef
@@ -74,6 +76,7 @@ class Runtime:
         clock: monotonic seconds; the loop's own time by default.
         loop: where it runs; the running loop by default.
         turn_s: after how many seconds of messages the asyncio loop gets its turn.
+        turn_messages: after how many messages it gets its turn at the latest.
         run_queue: an empty queue of ready processes; `otp.testing` passes one that shuffles.
 
     Raises:
@@ -86,11 +89,13 @@ class Runtime:
         clock: Callable[[], float] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         turn_s: float = 0.002,
+        turn_messages: float = math.inf,
         run_queue: deque[Pid] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop() if loop is None else loop
         self.clock = self.loop.time if clock is None else clock
         self.turn_s = turn_s
+        self.turn_messages = turn_messages
         self.reports = ReportBus()
         self.names: dict[str, Pid] = {}
         self.ready: deque[Pid] = deque() if run_queue is None else run_queue
@@ -120,6 +125,10 @@ class Runtime:
     async def start_wait(self, server: Startable, name: str | None = None) -> Pid:
         """Start `server` and wait for an `init` that is a coroutine; raises as `start`."""
         return await self.start(server, name)
+
+    def spawn(self, body: Body, *args: object) -> Pid:
+        """Start a plain process that runs `body(*args)`."""
+        return PlainPid(self, None, body, args)
 
     def cast(self, dest: Pid | str, request: object) -> None:
         """Cast to a pid or name; nobody there: it vanishes."""
@@ -240,7 +249,7 @@ class Runtime:
             while ready:
                 handled += ready.popleft().run(SLICE)
                 if handled >= check_at:
-                    if monotonic() >= stop_at:
+                    if monotonic() >= stop_at or handled >= self.turn_messages:
                         break
                     check_at = handled + CHECK_EVERY
         finally:

@@ -9,7 +9,7 @@ Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CoroutineType
 from typing import Any, Final, Protocol
 
@@ -46,7 +46,7 @@ from otp.envelope import (
 from otp.errors import IgnoredError, StartError
 from otp.exit_reason import NORMAL, is_clean, reason_of
 from otp.process import PARKED, Pid
-from otp.reports import CrashReport, ServerReport, bounded_text
+from otp.reports import ServerReport, bounded_text
 from otp.runtime import Runtime
 from otp.sys_debug import Debug
 from otp.timers import TimerRef
@@ -93,6 +93,11 @@ class ServerPid(Pid):
         self.envelope: Envelope | None = None  # what the slow path is at work on
         self.timeout: TimerRef | None = None
         server.pid = self
+
+    @property
+    def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
+        """Name the server's class."""
+        return type(self.server).__qualname__
 
     def begin(self) -> None:
         """Run init in the starter's turn.
@@ -266,9 +271,8 @@ class ServerPid(Pid):
             envelope[2].reply(result.value)
         elif cls is not NoReply:
             return self._terminate(("bad_return_value", result), self.state)
-        elif kind == CALL and not envelope[2].done:
-            envelope[2].waiting_at = self
-            self.rare.unanswered[envelope[2]] = None
+        elif kind == CALL:
+            self.owe(envelope[2])
         self.state = result.state
         return self._act(result.action)
 
@@ -346,9 +350,8 @@ class ServerPid(Pid):
             self.runtime.timers.cancel(self.timeout)
             self.timeout = None
         last = self.envelope
-        if last is not None and last[0] == CALL and last[2] is not from_ and not last[2].done:
-            last[2].waiting_at = self
-            self.rare.unanswered[last[2]] = None
+        if last is not None and last[0] == CALL and last[2] is not from_:
+            self.owe(last[2])
         self.envelope = (TERMINATE, reason, from_, value, last)
         return self.server.terminate(reason, state)
 
@@ -387,7 +390,7 @@ class ServerPid(Pid):
         if rare.start_error is None:
             rare.start_error = StartError(reason)
             if not is_clean(reason):
-                self._report_crash(reason, bounded_text(reason))
+                self.report_crash(self.initial_call, reason)
         if rare.starting is None and self.parent is not None:
             self.unlink(self.parent)
         self.finish(reason)
@@ -404,7 +407,7 @@ class ServerPid(Pid):
         self.runtime.reports.send(
             ServerReport(
                 process=repr(self),
-                behaviour=type(self.server).__qualname__,
+                behaviour=self.initial_call,
                 last_message=bounded_text(shown["message"]) if envelope else "",
                 state=bounded_text(shown["state"]),
                 reason=shown["reason"],
@@ -412,29 +415,7 @@ class ServerPid(Pid):
                 log=tuple(bounded_text(event) for event in _iterable(shown["log"])),
             )
         )
-        self._report_crash(reason, bounded_text(reason))
-
-    def _report_crash(self, reason: object, text: str) -> None:
-        self.runtime.reports.send(
-            CrashReport(
-                process=repr(self),
-                initial_call=type(self.server).__qualname__,
-                ancestors=tuple(repr(pid) for pid in _ancestors(self)),
-                reason=reason,
-                reason_text=text,
-                message_queue_len=self.queue_length(),
-                links=tuple(repr(pid) for pid in self.linked()[:15]),
-                trap_exit=self.trapping,
-                reductions=self.reductions,
-            )
-        )
-
-
-def _ancestors(pid: Pid) -> Iterator[Pid]:
-    parent = pid.parent
-    while parent is not None:
-        yield parent
-        parent = parent.parent
+        self.report_crash(self.initial_call, reason)
 
 
 def _iterable(log: object) -> Iterable[object]:

@@ -14,6 +14,7 @@ Threads (`run_in_executor`) and real sockets are not waited for.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections import deque
 from collections.abc import Coroutine
@@ -72,7 +73,9 @@ class VirtualRuntime:
         self._selector = _VirtualSelector()
         self._loop = _VirtualLoop(self._selector)
         queue: deque[Pid] | None = None if seed is None else _ShuffledQueue(seed)
-        self.runtime = Runtime(loop=self._loop, turn_s=float("inf"), run_queue=queue)
+        self.runtime = Runtime(
+            loop=self._loop, turn_s=math.inf, turn_messages=1000, run_queue=queue
+        )
         self.reports = self.runtime.reports
 
     @property
@@ -114,7 +117,7 @@ class VirtualRuntime:
         Raises:
             OtpError: nothing is left that could ever wake it.
         """
-        self._selector.until = float("inf")
+        self._selector.until = math.inf
         task = self._loop.create_task(coro)
         task.add_done_callback(lambda _: self._loop.stop())
         self._loop.run_forever()

@@ -48,7 +48,8 @@ command_line() {
   echo "sudo apt-get update && sudo apt-get install --no-install-recommends $*"
 }
 
-packages=$(missing | xargs)
+packages=$(missing)
+packages=${packages//$'\n'/ }
 case "${1:-}" in
   missing) [ -z "$packages" ] || echo "$packages" ;;
   install)

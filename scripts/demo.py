@@ -16,9 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.local_server import LocalServer, marked_processes
-from drivers.libvirtd_private import start as start_libvirtd
 from scripts.demo_judge import Verdict
-from scripts.demo_libvirt import DomainWatch, left_out
+from scripts.demo_libvirt import DomainWatch, left_out, start_libvirtd
 from scripts.demo_run import DemoError, Run
 from scripts.demo_story import Story
 
@@ -62,7 +61,8 @@ def _demo(units: int, *, simulated: bool) -> tuple[Verdict, float]:
             stack.callback(server.close)
             story.tell(f"state folder {server.folder}, removed at the end")
             if reason is None:
-                libvirtd = stack.enter_context(start_libvirtd(server.folder / "libvirt"))
+                libvirtd = start_libvirtd(server.folder / "libvirt")
+                stack.callback(libvirtd.stop)
                 server.env["CLOUDCTL_LIBVIRT"] = libvirtd.uri
                 watch = DomainWatch(libvirtd.uri)
                 stack.callback(watch.close)

@@ -121,7 +121,7 @@ def _read_ledger(
 def _read_libvirt(
     verdict: Verdict, path: str, units: Sequence[UnitRecord], watch: Machines
 ) -> None:
-    name = path.rpartition("/")[2]
+    name = path.replace("/", ".")  # as the driver calls a domain
     succeeded = [unit for unit in units if unit.state is UnitState.SUCCEEDED]
     wanted = effects(command.verb for unit in succeeded for command in unit.commands)
     seen = watch.effects(name)

@@ -6,6 +6,7 @@ libvirt's test hypervisor, which forgets everything when its last client leaves,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,10 +17,12 @@ from pathlib import Path
 
 try:
     import libvirt
+
+    from drivers.libvirtd_private import PrivateLibvirtd, start
 except ImportError:  # installed only where it could be compiled
     libvirt = None
 
-__all__ = ["DomainWatch", "left_out"]
+__all__ = ["DomainWatch", "left_out", "start_libvirtd"]
 
 PACKAGES = Path(__file__).parent / "debian_packages.sh"
 WAKE_MS = 100
@@ -40,10 +43,17 @@ def left_out() -> str | None:
     return "libvirt-python is not installed: run `make setup`"
 
 
+def start_libvirtd(folder: Path) -> PrivateLibvirtd:
+    """Start a libvirtd of our own in `folder`."""
+    return start(folder)
+
+
 class DomainWatch:
     """Listens to the lifecycle events of one libvirtd, on a thread of its own."""
 
     def __init__(self, uri: str) -> None:
+        # Its errors are raised anyway; without a handler it also prints them.
+        libvirt.registerErrorHandler(lambda *_: None, None)
         libvirt.virEventRegisterDefaultImpl()
         # The loop only looks at `_open` between events, so it needs one now and then.
         self._timer = libvirt.virEventAddTimeout(WAKE_MS, lambda *_: None, None)
@@ -74,11 +84,12 @@ class DomainWatch:
 
     def close(self) -> None:
         """Stop listening and let libvirt go."""
-        self._connection.domainEventDeregisterAny(self._registration)
         self._open = False
         self._thread.join()
         libvirt.virEventRemoveTimeout(self._timer)
-        self._connection.close()
+        with contextlib.suppress(libvirt.libvirtError):  # it may be gone already
+            self._connection.domainEventDeregisterAny(self._registration)
+            self._connection.close()
 
     def _listen(self) -> None:
         while self._open:

@@ -172,4 +172,4 @@ class Run:
 
     def _status(self) -> ServerStatus:
         answer = json.loads(self._server.cli("server", "status", "-o", "json").stdout)
-        return msgspec.convert(answer.get("item", answer), ServerStatus)
+        return msgspec.convert(answer["status"], ServerStatus)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from otp.distribution.frames import (
     MAX_FRAME_BYTES,
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         self._timeout = loop.call_later(HANDSHAKE_TIMEOUT_S, self._refuse, "no handshake in time")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
         self._transport = transport
         transport.set_write_buffer_limits(high=1024 * 1024)
         transport.write(self._handshake.opening())

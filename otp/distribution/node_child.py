@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 from otp.distribution.children import ChildNode
 from otp.distribution.node import Node, NodeStartError
+from otp.envelope import Call
 from otp.errors import ExitError
 from otp.gen_server import GenServer, NoReply, Reply, Stop
 from otp.gen_server import start_link as start_server_link
-from otp.runtime import Call, Exit, From, Pid
+from otp.process import Exit, Pid
+from otp.waiting import From
 
 __all__ = ["STOP_LIMIT_S", "GetChildNode", "IssueEpoch", "NodeChild", "start_link"]
 

@@ -22,7 +22,6 @@ from rpc.messages import (
     Supervision,
     Unit,
 )
-
 from tests.automation.scripted import Scripted
 
 

@@ -1,6 +1,7 @@
-from automation.mailbox import Mailbox, Offer
 from hypothesis import given
 from hypothesis import strategies as st
+
+from automation.mailbox import Mailbox, Offer
 from rpc.messages import Command, Unit
 
 

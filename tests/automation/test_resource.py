@@ -1,4 +1,5 @@
 import pytest
+
 from drivers.contract import (
     BusyError,
     DeviceFaultError,
@@ -17,7 +18,6 @@ from rpc.messages import (
     Started,
     Suspect,
 )
-
 from tests.automation.bench import Bench, command, unit
 
 

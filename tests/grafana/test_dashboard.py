@@ -40,6 +40,8 @@ QUERIES = {
 }
 VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
 
+pytestmark = pytest.mark.xdist_group("prometheus")
+
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 each_query = pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 

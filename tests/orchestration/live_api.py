@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from structlog.testing import capture_logs
 
 from config.model import Infrastructure, Pod, Region, Resource, Zone
 from orchestration import api
@@ -24,6 +26,7 @@ class LiveApi:
         self.socket_path = socket_path
         self.heartbeat_s = heartbeat_s
         self.orchestrator = MemoryOrchestrator()
+        self.logs: list[MutableMapping[str, object]] = []
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
@@ -57,8 +60,9 @@ class LiveApi:
 
 @contextmanager
 def live_api(heartbeat_s: float = 15.0) -> Iterator[LiveApi]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, capture_logs() as logs:
         server = LiveApi(Path(folder) / "api.sock", heartbeat_s)
+        server.logs = logs
         server.start()
         try:
             yield server

@@ -246,6 +246,15 @@ def test_peer_credentials_reach_the_orchestrator(raw, live):
     assert (actor.uid, actor.pid) == (os.getuid(), os.getpid())
 
 
+def test_change_is_logged_with_who_asked_for_it(raw, live):
+    raw.ask("POST", "/v1/work", [UNIT])
+    raw.ask("POST", "/v1/work/u-000001/cancel")
+
+    (entry,) = live.logs
+    assert (entry["event"], entry["unit"]) == ("unit cancelled", "u-000001")
+    assert f"uid {os.getuid()}" in str(entry["actor"])
+
+
 def test_plan_carries_its_revision_as_etag(raw):
     answer = raw.ask("POST", "/v1/plan", msgspec.to_builtins(small_infrastructure(5)))
 

@@ -33,7 +33,7 @@ class Watched:
         self.mark: tuple[int, ...] | None = (1, 1, 2, 1)
 
     def effects(self, name: str) -> list[str]:
-        assert name == "vm-01"
+        assert name == "eu.a.rack-1.vm-01"
         return self.seen
 
     def exists(self, name: str) -> bool:

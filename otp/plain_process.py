@@ -1,0 +1,169 @@
+"""Plain processes: a coroutine function with a mailbox and selective receive, for what is no server.
+
+    async def echo():
+        while True:
+            sender, text = await receive(lambda message: isinstance(message, tuple))
+            send(sender, text)
+
+A call or cast to a plain process arrives as `("$gen_call", from_, request)` or `("$gen_cast", request)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from otp.envelope import CALL, CAST, DOOMED, READY, RUNNING, SYSTEM, Envelope
+from otp.errors import OtpError, ReceiveTimeoutError
+from otp.exit_reason import NORMAL, is_clean, reason_of
+from otp.process import PARKED, Pid
+from otp.waiting import Waiter, self_process
+
+if TYPE_CHECKING:  # a cycle of types only
+    from otp.runtime import Runtime
+
+__all__ = ["Body", "PlainPid", "receive", "spawn", "spawn_link"]
+
+Body = Callable[..., Coroutine[Any, Any, object]]
+
+
+class PlainPid(Pid):
+    """The process of one coroutine; it ends when the coroutine does."""
+
+    __slots__ = ("initial_call", "receiving")
+
+    def __init__(
+        self, runtime: Runtime, parent: Pid | None, body: Body, args: tuple[object, ...]
+    ) -> None:
+        super().__init__(runtime, parent)
+        self.initial_call = getattr(body, "__qualname__", repr(body))
+        self.receiving: _Receive | None = None
+        self.coro = body(*args)
+        self.status = READY
+        runtime.enqueue(self)
+
+    def run(self, limit: int) -> int:
+        """Step the coroutine once."""
+        coro = self.coro
+        if self.status != READY or coro is None:
+            return 1
+        self.enter()
+        try:
+            if self.drive(coro) is not PARKED and self.status == RUNNING:
+                self.finish(NORMAL)
+        except BaseException as error:  # noqa: BLE001 - the process loop
+            self._crashed(error)
+        if self.status == DOOMED:
+            self.finish(self.rare.doom)
+        self.reductions += 1
+        return 1
+
+    def post(self, envelope: Envelope) -> None:
+        """Put `envelope` into the mailbox, and wake a receive that wants it."""
+        super().post(envelope)
+        if self.receiving is not None and self.receiving.wants(envelope):
+            self.receiving.finish()
+
+    def take(self, wanted: Callable[[Any], bool]) -> tuple[Any] | None:
+        """Take the oldest wanted message out of the mailbox, in a 1-tuple."""
+        for envelope in self.queued():
+            message = _message(envelope)
+            if wanted(message):
+                self.remove(envelope)
+                if envelope[0] == CALL:
+                    self.owe(envelope[2])
+                return (message,)
+        return None
+
+    def _crashed(self, error: BaseException) -> None:
+        if self.status == RUNNING:
+            reason = reason_of(error)
+            if not is_clean(reason):
+                self.report_crash(self.initial_call, reason)
+            self.finish(reason)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            self.runtime.interrupted(error)
+
+
+class _Receive(Waiter):
+    """One receive that found nothing yet."""
+
+    __slots__ = ("timed_out", "wanted")
+
+    def __init__(self, runtime: Runtime, wanted: Callable[[Any], bool]) -> None:
+        super().__init__(runtime)
+        self.wanted = wanted
+        self.timed_out = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from self.wait()
+
+    def wants(self, envelope: Envelope) -> bool:
+        """Tell whether this message is waited for."""
+        return not self.done and self.wanted(_message(envelope))
+
+    def expired(self) -> None:
+        """The time is up."""
+        self.timed_out = True
+        self.finish()
+
+
+def spawn(body: Body, *args: object) -> Pid:
+    """Start a process that runs `body(*args)`; it first runs in a later turn."""
+    parent = self_process()
+    return PlainPid(parent.runtime, parent, body, args)
+
+
+def spawn_link(body: Body, *args: object) -> Pid:
+    """Start a process as `spawn` does, linked to the caller from the first moment."""
+    pid = spawn(body, *args)
+    self_process().link(pid)
+    return pid
+
+
+async def receive(
+    wanted: Callable[[Any], bool] | None = None, timeout_s: float | None = None
+) -> Any:
+    """Take the oldest message that `wanted` accepts, and wait for one if there is none.
+
+    Others keep their places. The time runs from the call and is not restarted by other messages.
+
+    Raises:
+        ReceiveTimeoutError: none came within `timeout_s`; 0 looks once.
+        OtpError: the caller is no plain process.
+    """
+    me = self_process()
+    if not isinstance(me, PlainPid):
+        raise OtpError(f"{me!r} is no plain process: a behaviour gets its messages in callbacks")
+    wanted = wanted or _anything
+    taken = me.take(wanted)
+    if taken is None and (timeout_s is None or timeout_s > 0):
+        await _wait(me, _Receive(me.runtime, wanted), timeout_s)
+        taken = me.take(wanted)
+    if taken is None:
+        raise ReceiveTimeoutError(f"no wanted message within {timeout_s} s")
+    return taken[0]
+
+
+async def _wait(me: PlainPid, waiting: _Receive, timeout_s: float | None) -> None:
+    timer = None if timeout_s is None else me.runtime.timers.start(timeout_s, waiting)
+    me.receiving = waiting
+    try:
+        await waiting
+    finally:
+        me.receiving = None
+        if timer is not None:
+            me.runtime.timers.cancel(timer)
+
+
+def _anything(_message: object) -> bool:
+    return True
+
+
+def _message(envelope: Envelope) -> object:
+    kind = envelope[0]
+    if kind == CALL:
+        return ("$gen_call", envelope[2], envelope[1])
+    if kind == CAST:
+        return ("$gen_cast", envelope[1])
+    return ("system", envelope[2], envelope[1]) if kind == SYSTEM else envelope[1]
