@@ -77,8 +77,7 @@ class _TimeoutMessage:
 
     def expired(self) -> None:
         """The time of a `Timeout` with a message is up."""
-        self.server.timeout = None
-        self.server.post((INFO, self.message))
+        self.server.time_is_up(self.message)
 
 
 class ServerPid(Pid):
@@ -206,9 +205,13 @@ class ServerPid(Pid):
 
     def expired(self) -> None:
         """The time of a `Timeout` action is up."""
+        self.time_is_up(TIMEOUT)
+
+    def time_is_up(self, message: object) -> None:
+        """Deliver the message of a timeout, unless another one waits: that came first."""
         timer, self.timeout = self.timeout, None
-        if timer is not None:
-            self.post((INFO, TIMEOUT))
+        if timer is not None and all(envelope[0] == SYSTEM for envelope in self.queued()):
+            self.post((INFO, message))
 
     # What sys asks for; a server with these methods answers in its own way.
 

@@ -11,26 +11,29 @@ Source: sys(3) of OTP 25.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 from otp.envelope import SYSTEM
-from otp.errors import CallbackFailedError, CallingSelfError, NoProcessError
-from otp.process import Pid
-from otp.sys_debug import DONE, NO_STATISTICS, DebugFunction, Event, Statistics
-from otp.sys_process import FailedCallback, Status
+from otp.errors import CallbackFailedError, CallingSelfError, ExitError, NoProcessError
+from otp.plain_process import receive
+from otp.process import Exit, Pid
+from otp.sys_debug import DONE, NO_STATISTICS, Debug, DebugFunction, Event, Statistics
+from otp.sys_process import FailedCallback, Status, System, formatted, reply_to
 from otp.waiting import From, here, self_process
 
 __all__ = [
     "DONE",
     "NO_STATISTICS",
+    "Debug",
     "DebugFunction",
     "Event",
     "Statistics",
     "Status",
     "get_state",
     "get_status",
+    "handle_system_msg",
     "install",
     "log",
     "log_to_file",
@@ -152,6 +155,97 @@ async def remove(dest: Pid | str, key: object, timeout_s: float | None = 5.0) ->
 async def no_debug(dest: Pid | str, timeout_s: float | None = 5.0) -> None:
     """Switch off everything that watches the process."""
     await _ask(dest, ("debug", "no_debug"), timeout_s)
+
+
+async def handle_system_msg(
+    request: tuple[Any, ...], from_: From, module: object, debug: Debug, misc: Any
+) -> Any:
+    """Handle `("system", from_, request)` in a plain process; while suspended, handle the next ones as well.
+
+    Args:
+        request: as received.
+        from_: as received.
+        module: may have `system_get_state(misc)`, `system_replace_state(change, misc)`, which returns the answer and
+            the new misc, and `system_terminate(reason, misc)`. Without the first two, misc is the state.
+        debug: what is switched on; hand it every event with `debug.handle(event, self_pid())`.
+        misc: the state of the process.
+
+    Returns:
+        misc, maybe a new one.
+
+    Raises:
+        ExitError: the process has to end.
+    """
+    me = self_process()
+    system = System(type(me))
+    system.debug = debug
+    special = _Special(me, module, misc)
+    while True:
+        me.owe(from_)
+        if request[0] == "terminate":
+            from_.reply(None)
+            await special.terminate(request[1])
+        reply_to(special, system, request, from_)
+        if not system.suspended:
+            return special.misc
+        message = await receive(lambda each: _wakes(each, me.parent))
+        if isinstance(message, Exit):
+            await special.terminate(message.reason)
+        _, from_, request = message
+
+
+class _Special:
+    """A plain process with system callbacks, as `sys_process.Target`."""
+
+    traces_itself = True
+
+    def __init__(self, pid: Pid, module: object, misc: object) -> None:
+        self.pid = pid
+        self.module = module
+        self.misc: Any = misc
+        self.parent = pid.parent
+        self.reductions = pid.reductions
+
+    def __repr__(self) -> str:
+        return repr(self.pid)
+
+    @property
+    def name(self) -> str | None:
+        """The registered name."""
+        return self.pid.name
+
+    def system_get_state(self) -> object:
+        """Ask the module, or show misc."""
+        own = getattr(self.module, "system_get_state", None)
+        return self.misc if own is None else own(self.misc)
+
+    def system_replace_state(self, change: Callable[[Any], Any]) -> object:
+        """Ask the module, or replace misc."""
+        own = getattr(self.module, "system_replace_state", None)
+        if own is None:
+            self.misc = change(self.misc)
+            return self.misc
+        answer, self.misc = own(change, self.misc)
+        return answer
+
+    def system_status(self, debug: Debug | None) -> tuple[str, str, object, dict[str, object]]:
+        """Show misc."""
+        shown = formatted(self.module, {"state": self.misc, "log": debug.events() if debug else ()})
+        return "special", type(self.module).__qualname__, shown.pop("state"), shown
+
+    async def terminate(self, reason: object) -> NoReturn:
+        """Let the module clean up, then end the process."""
+        own = getattr(self.module, "system_terminate", None)
+        outcome = None if own is None else own(reason, self.misc)
+        if isinstance(outcome, Awaitable):
+            await outcome
+        raise ExitError(reason)
+
+
+def _wakes(message: object, parent: Pid | None) -> bool:
+    if isinstance(message, Exit):
+        return message.pid is parent
+    return isinstance(message, tuple) and message[:1] == ("system",)
 
 
 def _check(what: str, flag: object, *allowed: str) -> None:

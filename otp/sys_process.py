@@ -19,7 +19,7 @@ from otp.envelope import CALL, CAST, EXIT, IDLE, READY, SYSTEM, Envelope
 from otp.exit_reason import reason_of
 from otp.sys_debug import Debug, Event
 
-__all__ = ["FailedCallback", "Status", "System", "Target", "answer", "formatted", "take_request"]
+__all__ = ["FailedCallback", "Status", "System", "Target", "answer", "formatted", "reply_to"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +95,20 @@ def answer(process: Any, request: Any, from_: Any) -> None:
     system = process.rare.system
     if system is None:
         system = System(type(process))
-    value = take_request(process, system, request)
+    reply_to(process, system, request, from_)
+    _dress(process, system)
+
+
+def reply_to(process: Target, system: System, request: Any, from_: Any) -> None:
+    """Carry out one request and answer it; `system` is changed accordingly."""
+    value = _take_request(process, system, request)
     if value is _UNKNOWN:
         from_.fail(("unknown_system_msg", request))
     else:
         from_.reply(value)
-    _dress(process, system)
 
 
-def take_request(process: Target, system: System, request: Any) -> object:
-    """Carry out one request and give its answer; `system` is changed accordingly."""
+def _take_request(process: Target, system: System, request: Any) -> object:
     debug = system.debug
     match request:
         case ("get_state", _):
