@@ -321,9 +321,7 @@ def tree(ctx: click.Context, /, path: str, depth: int | None, only: str | None) 
 
 @cloudctl.command()
 @click.option("--follow", "-f", is_flag=True, help="Go on with each event as it happens.")
-@click.option(
-    "--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only later ones."
-)
+@click.option("--after", type=click.IntRange(min=0), metavar="SEQ", help="Only later ones.")
 @click.option("--kind", metavar="KIND", help="unit.failed, resource.crashed, node.lost, …")
 @click.option("--resource", metavar="PATH", help="Only those of that resource.")
 @click.option(
@@ -333,7 +331,7 @@ def tree(ctx: click.Context, /, path: str, depth: int | None, only: str | None) 
 @printing
 @click.pass_context
 def events(
-    ctx: click.Context, /, *, follow: bool, after: int, kind: str | None, **given: Any
+    ctx: click.Context, /, *, follow: bool, after: int | None, kind: str | None, **given: Any
 ) -> None:
     """Show what has happened."""
     wanted = commands.Filter(name=given["resource"], labels=given["label"], limit=given["limit"])

@@ -91,7 +91,7 @@ class Intake:
             unit.attempt,
             "cancelled",
             unit.first,
-            memory.desired or {},
+            memory.observed,
             memory.exists,
         )
         self._pod.finishes.add(finished)

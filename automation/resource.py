@@ -196,15 +196,17 @@ class Resource(GenServer[ResourceMemory]):
 
     def _ready(self, memory: ResourceMemory, found: Synchronised) -> Noted:
         observation = found.observation
-        memory.settled(found.settled)
-        memory.hold(observation.state, exists=observation.exists)
+        memory.see(observation.state, exists=observation.exists)
+        if memory.doubt:
+            memory.hold()
+            memory.doubt = ()
         self._told = ""
         self._pod.reporter.report(
             Ready(
                 memory.path,
                 memory.epoch,
-                observation.state,
-                observation.exists,
+                memory.observed,
+                memory.exists,
                 found.settled,
                 found.drift,
             )
@@ -300,7 +302,8 @@ class Resource(GenServer[ResourceMemory]):
 
     def _applied(self, memory: ResourceMemory, hand: Hand, observation: object) -> None:
         assert isinstance(observation, Observation)
-        memory.hold(observation.state, exists=observation.exists)
+        memory.see(observation.state, exists=observation.exists)
+        memory.hold()
         hand.completed += 1
         if not hand.is_done:
             unit = hand.unit
@@ -329,7 +332,7 @@ class Resource(GenServer[ResourceMemory]):
             unit.attempt,
             outcome,
             hand.completed,
-            memory.desired or {},
+            memory.observed,
             memory.exists,
             fault,
             duration_s,

@@ -16,7 +16,7 @@ import msgspec
 from automation.mailbox import Mailbox
 from drivers.contract import DeviceRef
 from otp import Pid
-from rpc.messages import CommandRecord, Crashed, Epoch, ResourceDefinition, Settled, Unit
+from rpc.messages import CommandRecord, Crashed, Epoch, ResourceDefinition, Unit
 
 __all__ = ["RECORDER_LENGTH", "ResourceMemory", "State", "device_ref"]
 
@@ -57,6 +57,7 @@ class ResourceMemory:
         "is_alive",
         "job",
         "mailbox",
+        "observed",
         "pid",
         "recorder",
         "redefinition",
@@ -83,7 +84,8 @@ class ResourceMemory:
         self.handed_back: tuple[str, ...] = ()
         self.sync_failures = 0
         self.doubt: tuple[Unit, ...] = definition.doubt
-        self.desired = definition.desired
+        self.desired = definition.desired  # None: whatever is there is right
+        self.observed: dict[str, object] = {}
         self.exists = False
         self._define(definition)
 
@@ -102,11 +104,17 @@ class ResourceMemory:
         self.incarnation += 1
         self.epoch = (*pod_epoch, self.incarnation)
         self.sync_failures = 0
-        if self.redefinition is not None:
-            self._define(self.redefinition)
-            self.redefinition = None
+        wish, self.redefinition = self.redefinition, None
+        if wish is not None:
+            self._define(wish)
+            self.doubt = (*self.doubt, *self.strange_to_it(wish.doubt))
             self.crashed_by = frozenset()
             self.set_aside = False
+
+    def strange_to_it(self, doubt: tuple[Unit, ...]) -> tuple[Unit, ...]:
+        """Those of `doubt` that are neither in the mailbox nor in doubt here already."""
+        known = {*self.mailbox.ids(), *(unit.id for unit in self.doubt)}
+        return tuple(unit for unit in doubt if unit.id not in known)
 
     def differs_from(self, definition: ResourceDefinition) -> bool:
         """Whether `definition` asks for another device or other settings than the present one."""
@@ -124,15 +132,14 @@ class ResourceMemory:
             self.recorder = deque(maxlen=RECORDER_LENGTH)
         self.recorder.append(entry)
 
-    def settled(self, settled: tuple[Settled, ...]) -> None:
-        """Nothing is in doubt any more."""
-        assert len(settled) == len(self.doubt)
-        self.doubt = ()
-
-    def hold(self, state: dict[str, object], *, exists: bool) -> None:
-        """Hold `state` as the one the device is to be in from now on."""
-        self.desired = state
+    def see(self, state: dict[str, object], *, exists: bool) -> None:
+        """Note what the device looks like."""
+        self.observed = state if exists else {}
         self.exists = exists
+
+    def hold(self) -> None:
+        """Let what was seen last be the state the device is to be in from now on."""
+        self.desired = self.observed
 
     def end(self, reason: str, *, is_crash: bool, set_aside_after: int) -> Crashed | None:
         """The incarnation has ended: flush the mailbox, put the unit in hand in doubt.

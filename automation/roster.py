@@ -117,7 +117,11 @@ class Roster(GenServer[ResourceTable]):
             await self._add(table, definition)
         elif memory.retiring:
             self._reborn[definition.path] = definition
-        elif memory.differs_from(definition) or (memory.set_aside and not is_complete):
+        elif (
+            memory.differs_from(definition)
+            or memory.strange_to_it(definition.doubt)
+            or (memory.set_aside and not is_complete)
+        ):
             memory.redefinition = definition
             await self._wake(memory)
 

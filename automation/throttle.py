@@ -24,6 +24,7 @@ __all__ = ["Ask", "Claimed", "Synchroniser", "Throttle"]
 BATCH = 500  # claims in one driver call: about 100 kB on a socket
 MOST_BATCHES = 4  # driver calls in flight
 _CLAIM_GRACE_S = 5.0
+_GATHER_S = 0.005  # from the first `Ask` to the first batch: a mass start fills it by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Synchroniser(GenServer[Throttle]):
         """Queue an `Ask`; it is looked at once those that came with it are queued as well."""
         assert isinstance(request, Ask)
         state.ask(request)
-        self._arm(0.0)
+        self._arm(_GATHER_S)
         return NoReply(state)
 
     def handle_info(self, message: object, state: Throttle) -> NoReply[Throttle]:

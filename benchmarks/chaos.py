@@ -19,6 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.local_server import (
     LocalServer,
     ServerProcess,
@@ -186,6 +188,12 @@ def run(options: argparse.Namespace) -> int:
         path = server.folder / "chaos.toml"
         path.write_text(FILE)
         server.cli("apply", str(path), "--auto-approve", "--wait=60")
+        creates = [
+            json.dumps({"resource": f"{pod}/d-{n:02}", "commands": [{"verb": "create"}]})
+            for pod in PODS
+            for n in range(1, 26)
+        ]
+        server.cli("submit", "work", "-f", "-", "--wait=60", stdin="\n".join(creates) + "\n")
         chaos = Chaos(server, seed, tuple(options.kinds.split(",")))
         pause = options.kills * options.every / max(options.units / 100, 1)
         submitter = Submitter(server, options.units, seed, min(pause, 5.0))
@@ -203,29 +211,42 @@ def judge(
     server: LocalServer, chaos: Chaos, submitter: Submitter, options: argparse.Namespace
 ) -> int:
     """Compare what was accepted with the journal, the ledger and the process table."""
-    outcomes = Counter(str(u["state"]) for u in server.ask("get", "work", "--limit", "0"))
+    units = server.ask("get", "work")
+    units = [unit for unit in units if unit["id"] in set(submitter.ids)]
+    outcomes = Counter(str(unit["state"]) for unit in units)
     lost = len(submitter.ids) - sum(outcomes.values())
     distinct = len(set(submitter.ids))
     verified = server.cli("verify", check=False)
-    ledger = audit(server.folder / "devices" / "ledger")
+    ledger = audit(server.folder / "devices" / "ledger.jsonl")
+    short = [u["id"] for u in units if ledger.applied.get(str(u["id"]), 0) != _commands(u)]
     server.cli("server", "stop", check=False)
     time.sleep(0.5)
     left = marked_processes(server.mark)
     for line in sorted(chaos.done.items()):
         print("  ", *line)
     print("  outcomes", dict(outcomes), "ids", len(submitter.ids), "distinct", distinct)
-    print("  ledger", ledger)
-    problems = list(chaos.problems)
-    if len(submitter.ids) != options.units or distinct != options.units or lost:
-        problems.append(f"{options.units} units, {len(submitter.ids)} ids, {distinct} distinct")
-    if outcomes.get("succeeded", 0) != options.units:
-        problems.append(f"not all succeeded: {dict(outcomes)}")
-    if ledger.overlapping or ledger.replayed or ledger.stale_applied:
-        problems.append("the ledger is not clean")
-    if verified.returncode != 0:
-        problems.append(f"verify: {verified.stdout}{verified.stderr}")
-    if left:
-        problems.append(f"left behind: {left}")
+    print("  ledger", {**msgspec.structs.asdict(ledger), "applied": len(ledger.applied)})
+    problems = [
+        *chaos.problems,
+        *(
+            text
+            for wrong, text in (
+                (
+                    distinct != options.units or lost,
+                    f"{options.units} units, {distinct} distinct ids",
+                ),
+                (outcomes["succeeded"] != options.units, f"not all succeeded: {dict(outcomes)}"),
+                (
+                    short,
+                    f"{len(short)} units whose commands are not all at the device: {short[:5]}",
+                ),
+                (not ledger.sound, "the ledger is not clean"),
+                (verified.returncode, f"verify: {verified.stdout}{verified.stderr}"),
+                (left, f"left behind: {left}"),
+            )
+            if wrong
+        ),
+    ]
     for problem in problems:
         print("  problem:", problem)
     print(
@@ -234,6 +255,12 @@ def judge(
         f" stale={ledger.stale_applied} left_behind={len(left)}"
     )
     return 1 if problems else 0
+
+
+def _commands(unit: dict[str, object]) -> int:
+    commands = unit["commands"]
+    assert isinstance(commands, list)
+    return len(commands)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from xml.etree import ElementTree as ET
 
-import libvirt
 from msgspec import Struct
 
 from drivers.contract import (
@@ -25,6 +24,7 @@ from drivers.contract import (
     StepContext,
 )
 from drivers.device_state import RefusalError, transition
+from drivers.libvirt_binding import libvirt
 from drivers.libvirt_connection import wrapped
 from drivers.libvirt_marks import Marks, Register, find_domain, put_marks, read_marks, write_marks
 from drivers.quantities import size_bytes

@@ -8,14 +8,6 @@ from __future__ import annotations
 
 import threading
 
-try:
-    import libvirt
-except ImportError as error:
-    raise ImportError(
-        "libvirt-python is not installed; apt-get install libvirt-dev pkg-config gcc && "
-        "pip install 'cloudctl[libvirt]'"
-    ) from error
-
 from drivers.contract import (
     BusyError,
     DeniedError,
@@ -25,6 +17,7 @@ from drivers.contract import (
     UnreachableError,
     UnsupportedError,
 )
+from drivers.libvirt_binding import libvirt
 
 __all__ = ["close_connection", "open_connection", "wrapped"]
 
@@ -120,11 +113,3 @@ def _start_events() -> None:
 def _run_events() -> None:
     while True:
         libvirt.virEventRunDefaultImpl()
-
-
-def _ignore_error(_context: object, _error: object) -> None:
-    """Take an error that is also raised."""
-
-
-# Errors arrive as exceptions; by default libvirt prints them on stderr as well.
-libvirt.registerErrorHandler(_ignore_error, None)

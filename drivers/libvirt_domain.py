@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-import libvirt
-
 from drivers.contract import (
     DeviceRef,
     Done,
@@ -32,6 +30,7 @@ from drivers.contract import (
     UnreachableError,
     VerbSpec,
 )
+from drivers.libvirt_binding import libvirt
 from drivers.libvirt_change import Change, Domain, Target, normalised
 from drivers.libvirt_connection import close_connection, open_connection
 from drivers.parameters import check_step

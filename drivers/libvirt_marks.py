@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import TypeVar
 from xml.etree import ElementTree as ET
 
-import libvirt
 from msgspec import Struct
 from msgspec.structs import replace
 
 from drivers.contract import Epoch
+from drivers.libvirt_binding import libvirt
 
 __all__ = [
     "KEYS_REMEMBERED",

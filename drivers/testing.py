@@ -7,6 +7,7 @@ steps. Each test starts from a peer without the device.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -109,6 +110,10 @@ class ServiceProcess:
         self._process.terminate()
         return self._process.wait(5.0)
 
+    def wait(self) -> int:
+        """Wait until it has ended by itself and return its exit code."""
+        return self._process.wait(10.0)
+
     async def tamper(self, ref: DeviceRef) -> None:
         """Remove the device."""
         from_outside = SimulatedDriver(self.connect)
@@ -117,6 +122,7 @@ class ServiceProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         where = ["--socket", str(self.socket), "--folder", str(self._folder)]
+        where += ["--parent", str(os.getpid())]
         return subprocess.Popen(
             [sys.executable, "-m", "drivers.device_service", *where, *self._options]
         )

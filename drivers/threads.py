@@ -25,7 +25,7 @@ T = TypeVar("T")
 class _Job(Generic[C]):
     """A call, where its result goes, and the slot it holds."""
 
-    __slots__ = ("call", "loop", "result", "slot")
+    __slots__ = ("call", "dispatched", "loop", "result", "slot")
 
     def __init__(
         self, slot: str, call: Callable[[C], object], loop: asyncio.AbstractEventLoop
@@ -33,6 +33,7 @@ class _Job(Generic[C]):
         self.slot = slot
         self.call = call
         self.loop = loop
+        self.dispatched = False
         self.result: asyncio.Future[object] = loop.create_future()
 
 
@@ -83,22 +84,23 @@ class DeviceThreads(Generic[C]):
             return await job.result  # type: ignore[return-value]
         finally:
             timer.cancel()
-            # The waiter was killed: what it left behind is treated as an overrun.
+            # Where the waiter was killed, what it left behind is treated as an overrun.
             self._overrun(job, deadline_s)
 
     def close(self) -> None:
         """End the idle threads; the others end when their call returns."""
         for worker in self._idle:
             worker.end()
-        for slot, worker in list(self._working.items()):
-            self._abandon(slot, worker)
+        for worker in self._working.values():
+            self._abandon(worker)
         self._idle.clear()
 
     def _dispatch(self) -> None:
         while self._waiting and len(self._working) - self._abandoned < self._limit:
             job = self._waiting.popleft()
-            if job.result.done():
+            if job.dispatched or job.result.done():
                 continue
+            job.dispatched = True
             if job.slot in self._working:
                 job.result.set_exception(BusyError(f"{job.slot}: another call was first"))
                 continue
@@ -122,21 +124,16 @@ class DeviceThreads(Generic[C]):
 
     def _overrun(self, job: _Job[C], deadline_s: float) -> None:
         worker = self._working.get(job.slot)
-        if job in self._waiting:
-            self._waiting.remove(job)
-            if not job.result.done():
-                job.result.set_exception(
-                    BusyError(f"{job.slot}: no thread free in {deadline_s:g} s")
-                )
+        if not job.dispatched:
+            # It stays queued, and is skipped there because it has its answer.
+            job.dispatched = True
+            _fail(job, BusyError(f"{job.slot}: no thread free in {deadline_s:g} s"))
         elif worker is not None and worker.job is job and not worker.abandoned:
-            self._abandon(job.slot, worker)
-            if not job.result.done():
-                job.result.set_exception(
-                    OutcomeUnknownError(f"{job.slot}: no answer in {deadline_s:g} s")
-                )
+            self._abandon(worker)
+            _fail(job, OutcomeUnknownError(f"{job.slot}: no answer in {deadline_s:g} s"))
             self._dispatch()
 
-    def _abandon(self, _slot: str, worker: _Worker[C]) -> None:
+    def _abandon(self, worker: _Worker[C]) -> None:
         if not worker.abandoned:
             worker.abandoned = True
             self._abandoned += 1
@@ -179,3 +176,8 @@ class _Worker(Generic[C]):
                 job.loop.call_soon_threadsafe(returned, job, self, outcome)
         if connection is not None:
             self._disconnect(connection)
+
+
+def _fail(job: _Job[C], error: Exception) -> None:
+    if not job.result.done():
+        job.result.set_exception(error)

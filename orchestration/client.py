@@ -7,7 +7,7 @@ when the connection breaks. Lists are read page by page; the event stream resume
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -47,6 +47,7 @@ __all__ = ["Client", "ProblemError", "Target", "choose_target"]
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
+BEYOND = 2**62
 NDJSON = "application/x-ndjson"
 VERIFY_TIMEOUT_S = 600.0  # it replays the whole event log
 
@@ -186,10 +187,19 @@ class Client:
         subject: str | None = None,
         resource: str | None = None,
         kind: str | None = None,
-    ) -> Iterator[EventRecord]:
+    ) -> Generator[EventRecord, None, None]:
         """Give events above `after` and then each as it happens, for ever, across restarts of the server."""
         query = _query(subject=subject, resource=resource, kind=kind)
         return follow(self.target, "/v1/events" + query, after)
+
+    def last_event(self) -> int:
+        """Give the number of the newest event; 0 if there is none."""
+        # A number beyond the log is answered with where the log ends.
+        stream = self.follow(BEYOND)
+        try:
+            return next(stream).seq
+        finally:
+            stream.close()
 
     def plan(self, infrastructure: Infrastructure) -> PlanAnswer:
         """Say what applying would change."""

@@ -13,7 +13,7 @@ from orchestration import problems
 from orchestration.client import Client
 from orchestration.client_output import Console
 from orchestration.client_progress import Progress
-from orchestration.records import ApplyAnswer, PlanAnswer, PlanChange, PodRecord
+from orchestration.records import ApplyAnswer, PlanAnswer, PlanChange
 
 __all__ = ["apply", "load", "plan_lines", "show_plan", "wait_until_ready"]
 
@@ -114,21 +114,35 @@ def wait_until_ready(
     total = sum(declared.values())
     give_up_at = time.monotonic() + wait_s
     with Progress(console, "resources ready") as progress:
-        while True:
-            pods = {pod.path: pod for pod in client.pods()}
-            ready = sum(_ready(pods.get(path), count) for path, count in declared.items())
-            progress.update(ready, total)
-            waiting = [
-                path for path, count in declared.items() if not _is_up(pods.get(path), count)
-            ]
-            if not waiting:
-                break
+        while waiting := _waiting(client, declared, progress):
+            aside = client.status().resources.get("set_aside", 0)
+            if aside >= sum(waiting.values()) > 0:
+                raise problems.NOT_CONVERGED.error(
+                    f"{aside} resources are set aside after too many crashes",
+                    hint="cloudctl tree --only failing shows them and why",
+                )
             if time.monotonic() >= give_up_at:
                 raise problems.NOT_CONVERGED.error(
-                    f"{ready} of {total} resources are ready after {wait_s:g} s; waiting for {_some(waiting)}"
+                    f"{sum(waiting.values())} of {total} resources are not ready after {wait_s:g} s,"
+                    f" in {_some(list(waiting))}"
                 )
             time.sleep(POLL_S)
     console.say(f"{total} resources in {len(declared)} pods are ready")
+
+
+def _waiting(client: Client, declared: dict[str, int], progress: Progress) -> dict[str, int]:
+    """Say in which pods how many resources are not ready; all of them where the pod is not up."""
+    pods = {pod.path: pod for pod in client.pods()}
+    waiting = {}
+    for path, count in declared.items():
+        pod = pods.get(path)
+        if pod is None or pod.state != "up" or pod.resources < count:
+            waiting[path] = count
+        elif pod.ready < pod.resources:
+            waiting[path] = pod.resources - pod.ready
+    total = sum(declared.values())
+    progress.update(max(0, total - sum(waiting.values())), total)
+    return waiting
 
 
 def _ask() -> None:
@@ -147,14 +161,6 @@ def _change_lines(console: Console, change: PlanChange) -> Iterator[str]:
     yield f"{console.paint(f'{symbol:>5}', color)} {change.kind} {change.path}{queued}{effect}"
     for detail in change.detail:
         yield f"          {detail}"
-
-
-def _ready(pod: PodRecord | None, declared: int) -> int:
-    return min(pod.ready, declared) if pod is not None else 0
-
-
-def _is_up(pod: PodRecord | None, declared: int) -> bool:
-    return pod is not None and pod.state == "up" and pod.ready >= declared
 
 
 def _some(paths: list[str]) -> str:

@@ -270,7 +270,7 @@ def tree(settings: Settings, path: str, *, depth: int | None, only_failing: bool
 
 
 def events(
-    settings: Settings, wanted: Filter, *, follow: bool, after: int, kind: str | None
+    settings: Settings, wanted: Filter, *, follow: bool, after: int | None, kind: str | None
 ) -> None:
     """Show events, or follow them."""
     console = settings.console

@@ -50,9 +50,7 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     if problem.detail:
         lines.append(f"  --> {problem.detail}")
     for item in problem.errors[:MAX_SHOWN]:
-        index = item.get("index")
-        number = index + 1 if isinstance(index, int) else "?"  # people count from 1
-        lines.append(f"  unit {number}: {item.get('message')} [{item.get('code')}]")
+        lines.append(f"  {_shown(item)}")
         if item.get("hint"):
             lines.append(f"    = {cyan}hint{plain}: {item['hint']}")
     if len(problem.errors) > MAX_SHOWN:
@@ -60,3 +58,13 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     if problem.hint:
         lines.append(f"  = {cyan}hint{plain}: {problem.hint}")
     return "\n".join(lines)
+
+
+def _shown(item: dict[str, object]) -> str:
+    """Write one of several errors: a unit by its place in the request, anything else by its fields."""
+    index = item.get("index")
+    if isinstance(index, int):
+        return (
+            f"unit {index + 1}: {item.get('message')} [{item.get('code')}]"  # people count from 1
+        )
+    return "  ".join(f"{name}: {value}" for name, value in item.items() if name != "hint")

@@ -49,22 +49,26 @@ def get(
 
 
 def follow_events(
-    client: Client, console: Console, wanted: Filter, after: int, kind: str | None
+    client: Client, console: Console, wanted: Filter, after: int | None, kind: str | None
 ) -> None:
-    """Show events and then each as it happens, until interrupted."""
+    """Show the events above `after` (by default the last few) and then each as it happens."""
     view = view_of("events")
     labels = _labels(wanted.labels)
+    if after is None:
+        after = max(0, client.last_event() - (wanted.limit or RECENT))
     for event in client.follow(after, resource=wanted.name, kind=kind):
         if _has(event, labels):
             console.stream(view, event)
 
 
 def past_events(
-    client: Client, wanted: Filter, after: int, kind: str | None
+    client: Client, wanted: Filter, after: int | None, kind: str | None
 ) -> Iterator[EventRecord]:
     """Give the events that have happened; with a limit, the last of them."""
     labels = _labels(wanted.labels)
-    events = client.events(after, resource=wanted.name, kind=kind)
+    if wanted.limit is not None and not labels and not kind and not wanted.name:
+        after = max(after or 0, client.last_event() - wanted.limit)  # the rest need not be read
+    events = client.events(after or 0, resource=wanted.name, kind=kind)
     found = (event for event in events if _has(event, labels))
     return found if wanted.limit is None else iter(deque(found, maxlen=wanted.limit))
 
@@ -75,7 +79,7 @@ def describe(client: Client, console: Console, kind: str | None, name: str) -> N
     Raises:
         ProblemError: there is no such object.
     """
-    view = view_of(kind or _guess_kind(name))
+    view = view_of(kind or _guess_kind(client, name))
     record = _one(client, view, name)
     events = _recent_events(client, view, name)
     if console.is_machine:
@@ -153,9 +157,12 @@ def _one(client: Client, view: View, name: str) -> Struct:
     raise problems.NO_SUCH_OBJECT.error(detail, hint=f"list them: cloudctl get {view.name}s")
 
 
-def _guess_kind(name: str) -> str:
-    parts = name.count("/")
-    return ("work" if "-" in name else "regions", "zones", "pods", "resources")[min(parts, 3)]
+def _guess_kind(client: Client, name: str) -> str:
+    depth = name.count("/")
+    if depth:
+        return ("zones", "pods", "resources")[min(depth, 3) - 1]
+    is_region = any(region.path == name for region in client.regions(name))
+    return "regions" if is_region else "work"
 
 
 def _recent_events(client: Client, view: View, name: str) -> list[EventRecord]:
@@ -194,7 +201,7 @@ def _has(record: Struct, labels: dict[str, str]) -> bool:
 def _watch(client: Client, console: Console, view: View, wanted: Filter) -> None:
     """Show all, then each record that has changed, until interrupted."""
     if view.kind == "Event":
-        follow_events(client, console, wanted, 0, None)
+        follow_events(client, console, wanted, None, None)
         return
     shown: dict[str, object] = {}
     while True:

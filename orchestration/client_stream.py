@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
@@ -20,7 +20,7 @@ SILENCE_S = 45.0  # three heartbeats: the connection is dead
 PAUSE_S = 0.2
 
 
-def follow(target: Target, path: str, after: int) -> Iterator[EventRecord]:
+def follow(target: Target, path: str, after: int) -> Generator[EventRecord, None, None]:
     """Give the events above `after`, for ever.
 
     Raises:

@@ -104,7 +104,7 @@ def _send(
 
 
 def _after(error: ProblemError, sent: int, base: str) -> Problem:
-    again = f"correct it and submit all of it with --idempotency-key {base}: what is accepted stays once"
+    again = f"then send all of it again with --idempotency-key {base}: what is accepted stays once"
     return msgspec.structs.replace(
         error.problem,
         detail=f"{error.problem.detail} (the {sent} units before are accepted)",

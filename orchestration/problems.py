@@ -118,7 +118,7 @@ BATCH_REFUSED = _kind(
     220,
     422,
     "Units were refused; none of the batch was accepted",
-    "correct the units listed and submit again",
+    "correct the units listed",
 )
 UNKNOWN_RESOURCE = _kind(
     221, 422, "The unit names a resource that does not exist", "cloudctl get resources"
@@ -176,13 +176,13 @@ DISK_FULL = _kind(
     250,
     507,
     "The disk of the state folder is full; nothing was accepted",
-    "make room, then send it again",
+    "make room",
 )
 JOURNAL_FAILED = _kind(
     251,
     503,
     "The journal cannot be written; nothing was accepted",
-    "see log/ in the state folder, then send it again",
+    "see log/ in the state folder",
 )
 NOT_READY = _kind(
     252,

@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -27,7 +28,7 @@ from orchestration.served_process import ServedProcess
 from orchestration.state_folder import StateFolder, default_path
 from otp.distribution.environment import thespian_environment
 
-__all__ = ["main"]
+__all__ = ["Children", "Serve", "main"]
 
 TICK_S = 0.4
 STOP_LIMIT_S = 5.0
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return exit_status_of(problem)
-    _Serve(folder, options.metrics_listen, options.ready_fd).run()
+    Serve(folder, _children(folder, options.metrics_listen), options.ready_fd).run()
     os.close(lock)
     return 0
 
@@ -68,35 +69,30 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-class _Serve:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Children:
+    """What `Serve` keeps running; the device service only once the orchestration node wants it."""
+
+    orchestration: ServedProcess
+    launcher: ServedProcess
+    devices: ServedProcess
+
+    def __iter__(self) -> Iterator[ServedProcess]:
+        """In the order of stopping: the automation tier first, so that it can still report what it ends."""
+        return iter((self.launcher, self.orchestration, self.devices))
+
+
+class Serve:
+    """The parent: starts, hears, restarts and stops its children, one poll at a time."""
+
     def __init__(
-        self, folder: StateFolder, metrics_listen: str | None, ready_fd: int | None
+        self, folder: StateFolder, children: Children, ready_fd: int | None = None
     ) -> None:
         self._folder = folder
+        self._children = children
         self._ready_fd = ready_fd
         self._stopping = False
         self._poll = select.poll()
-        self._orchestration = self._child(
-            "orchestration",
-            "-m",
-            "orchestration.node",
-            *("--state-dir", folder.path, "--run-dir", folder.run),
-            *(("--metrics-listen", metrics_listen) if metrics_listen else ()),
-        )
-        self._launcher = self._child(
-            "launcher",
-            "-m",
-            "otp.distribution.launcher",
-            *("--run-dir", folder.run, "--cookie-file", folder.cookie, "--root", AUTOMATION_ROOT),
-        )
-        self._devices = self._child(
-            "devices",
-            "-m",
-            "drivers.device_service",
-            *("--socket", folder.devices_socket, "--folder", folder.devices),
-            beats=False,
-        )
-        self._children = (self._orchestration, self._launcher, self._devices)
         self._environment = {
             **os.environ,
             **thespian_environment(folder.log / "thespian.log"),
@@ -109,20 +105,15 @@ class _Serve:
         self._listen_to_signals()
         for child in self._children:
             child.kill_strays()
-        for child in (self._orchestration, self._launcher):
+        for child in (self._children.orchestration, self._children.launcher):
             child.due = monotonic()
         while not self._stopping:
             self._start_due()
             self._turn(self._wait_s())
         _log.info("stopping")
-        # The automation tier first: it finishes the commands in hand and can still report them.
-        for child in (self._launcher, self._orchestration, self._devices):
+        for child in self._children:
             self._stop(child)
         self._folder.serve_record.unlink(missing_ok=True)
-
-    def _child(self, name: str, *arguments: object, beats: bool = True) -> ServedProcess:
-        command = [sys.executable, *map(str, arguments)]
-        return ServedProcess(name, self._folder.run, self._folder.log, command, beats=beats)
 
     def _listen_to_signals(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -171,8 +162,8 @@ class _Serve:
     def _hear(self, child: ServedProcess) -> None:
         pipe = child.pipe
         for line in child.lines():
-            if line == "want devices" and self._devices.process is None:
-                self._devices.due = self._devices.due or monotonic()
+            if line == "want devices" and self._children.devices.process is None:
+                self._children.devices.due = self._children.devices.due or monotonic()
             elif line == "ready":
                 self._tell_ready()
         if child.pipe != pipe:
@@ -219,6 +210,32 @@ class _Serve:
             fresh.rename(self._folder.serve_record)
         except OSError as error:
             _log.warning("%s cannot be written: %s", self._folder.serve_record, error)
+
+
+def _children(folder: StateFolder, metrics_listen: str | None) -> Children:
+    def child(name: str, module: str, *arguments: object, beats: bool = True) -> ServedProcess:
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        return ServedProcess(name, folder.run, folder.log, command, beats=beats)
+
+    metrics = ("--metrics-listen", metrics_listen) if metrics_listen else ()
+    return Children(
+        orchestration=child(
+            "orchestration",
+            "orchestration.node",
+            *("--state-dir", folder.path, "--run-dir", folder.run, *metrics),
+        ),
+        launcher=child(
+            "launcher",
+            "otp.distribution.launcher",
+            *("--run-dir", folder.run, "--cookie-file", folder.cookie, "--root", AUTOMATION_ROOT),
+        ),
+        devices=child(
+            "devices",
+            "drivers.device_service",
+            *("--socket", folder.devices_socket, "--folder", folder.devices),
+            beats=False,
+        ),
+    )
 
 
 def _import_path() -> Iterator[str]:

@@ -26,6 +26,8 @@ __all__ = ["DomainWatch", "left_out", "start_libvirtd"]
 
 PACKAGES = Path(__file__).parent / "debian_packages.sh"
 WAKE_MS = 100
+MARKER = "cloudctl-demo-marker"
+CATCH_UP_S = 10.0
 
 
 def left_out() -> str | None:
@@ -59,12 +61,28 @@ class DomainWatch:
         self._timer = libvirt.virEventAddTimeout(WAKE_MS, lambda *_: None, None)
         self._open = True
         self._seen: dict[str, list[str]] = defaultdict(list)
+        self._marker_seen = threading.Event()
         self._connection = libvirt.open(uri)
         self._registration = self._connection.domainEventRegisterAny(
             None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._changed, None
         )
         self._thread = threading.Thread(target=self._listen, name="libvirt-events", daemon=True)
         self._thread.start()
+
+    def catch_up(self) -> None:
+        """Wait until every event that has happened is seen: libvirt tells them in order.
+
+        Raises:
+            TimeoutError: libvirt is silent.
+        """
+        kind = self._connection.getType().lower()
+        marker = self._connection.defineXML(
+            f"<domain type='{kind}'><name>{MARKER}</name><memory>1024</memory>"
+            "<os><type>hvm</type></os></domain>"
+        )
+        marker.undefine()
+        if not self._marker_seen.wait(CATCH_UP_S):
+            raise TimeoutError(f"libvirt has told no event for {CATCH_UP_S:.0f} s")
 
     def effects(self, name: str) -> list[str]:
         """What happened to the machine `name`: defined, started, stopped, undefined."""
@@ -107,5 +125,7 @@ class DomainWatch:
         updated = event == libvirt.VIR_DOMAIN_EVENT_DEFINED and detail != (
             libvirt.VIR_DOMAIN_EVENT_DEFINED_ADDED
         )
+        if effect == "undefined" and domain.name() == MARKER:
+            self._marker_seen.set()
         if effect is not None and not updated:
             self._seen[domain.name()].append(effect)

@@ -158,6 +158,8 @@ class Run:
         lines = self._server.cli("get", "work", "-o", "jsonl").stdout.splitlines()
         units = [msgspec.json.decode(line, type=UnitRecord) for line in lines]
         ledger = audit(self._server.folder / "devices" / "ledger.jsonl")
+        if self._watch is not None:
+            self._watch.catch_up()
         verdict = judge(self._accepted, units, ledger, self._watch, machines)
         verdict.verified = "holds" if verified.returncode == 0 else "does NOT hold"
         if verified.returncode != 0:

@@ -18,6 +18,7 @@ import yaml
 
 import cli
 from orchestration.records import UnitState
+from orchestration.state_folder import StateFolder
 from tests.orchestration.live_api import LiveApi, live_api, small_infrastructure
 
 VM = "eu/a/rack-1/vm-1"
@@ -297,8 +298,16 @@ def test_apply_that_does_not_converge_exits_124(run, live, infra):
     ended = run("apply", infra, "-y", "--wait=0.3s")
 
     assert ended.status == 124
-    assert "0 of 4 resources are ready" in ended.err
+    assert "4 of 4 resources are not ready after 0.3 s, in eu/a/rack-1" in ended.err
     assert live.orchestrator.revision == 2
+
+
+def test_apply_does_not_wait_for_what_is_set_aside(run, live, infra):
+    live.orchestrator.resource_state = "set_aside"
+    ended = run("apply", infra, "-y", "--wait")
+
+    assert ended.status == 124
+    assert "4 resources are set aside" in ended.err
 
 
 def test_apply_without_wait_returns_at_once(run, live, infra):
@@ -633,6 +642,19 @@ def test_events_give_the_last_so_many(run, live):
     )
 
 
+def test_events_follow_begins_with_the_last_few(live):
+    live.run(live.orchestrator.apply(small_infrastructure(2), None, False))
+    for _ in range(20):
+        cli.main(["-q", "submit", "work", VM, "create"])
+    command = [sys.executable, "-m", "cli", "events", "-f", "-o", "name"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(2)
+
+    assert first == "event/13\n"
+
+
 def test_events_follow_goes_on_until_interrupted(live):
     command = [sys.executable, "-m", "cli", "events", "-f", "-o", "jsonl"]
     with subprocess.Popen(
@@ -705,3 +727,55 @@ def test_start_in_a_folder_that_cannot_be_made_says_why(run, tmp_path):
 
 def test_start_for_a_socket_is_refused(run):
     assert run("server", "start", "--server", "unix:///nowhere/api.sock").status == 64
+
+
+def test_start_shows_why_the_server_ended(run, tmp_path):
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    lock = folder.lock()
+    ended = run("server", "start", "--state-dir", folder.path)
+    os.close(lock)
+
+    assert ended.status == 1
+    assert "CLOUDCTL-E0266" in ended.err
+    assert f"pid {os.getpid()}" in ended.err
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like `serve` to those who look at its command line."""
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)", "orchestration.serve"]
+    ) as process:
+        folder.serve_record.write_text(json.dumps({"serve": {"pid": process.pid}}))
+        # Collects the process when it ends: a zombie still has its number.
+        threading.Thread(target=process.wait).start()
+        yield process
+        process.kill()
+
+
+def test_stop_waits_until_the_server_is_gone(run, stand_in, tmp_path):
+    ended = run("server", "stop", "--state-dir", tmp_path / "state")
+
+    assert ended.status == 0
+    assert f"server stopped: pid {stand_in.pid}" in ended.err
+    assert stand_in.wait(5) == -15
+
+
+def test_second_server_on_a_state_folder_is_refused_with_the_pid(run, stand_in, tmp_path):
+    for words in (("serve",), ("server", "start")):
+        ended = run(*words, "--state-dir", tmp_path / "state")
+
+        assert ended.status == 1
+        assert "CLOUDCTL-E0265" in ended.err
+        assert f"pid {stand_in.pid}" in ended.err
+
+
+def test_number_of_another_process_is_not_taken_for_the_server(run, tmp_path):
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    folder.serve_record.write_text(json.dumps({"serve": {"pid": os.getpid()}}))
+
+    assert "no server is running" in run("server", "stop", "--state-dir", folder.path).err

@@ -47,7 +47,8 @@ from otp.distribution.link import Dialer, Handler, Hello, Link, LinkError
 from otp.distribution.process_control import reset_fatal_signals
 from otp.distribution.stepped_loop import SteppedLoop
 from otp.errors import OtpError
-from otp.runtime import Pid, Runtime
+from otp.process import Pid
+from otp.runtime import Runtime
 
 __all__ = ["Application", "Node", "NodeActor", "NodeStartError", "StartNode", "resolve"]
 

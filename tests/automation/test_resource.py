@@ -18,7 +18,7 @@ from rpc.messages import (
     Started,
     Suspect,
 )
-from tests.automation.bench import Bench, command, unit
+from tests.automation.bench import BRIEFLY_S, Bench, command, unit
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_one_command_at_a_time_reaches_the_device(bench):
     assert bench.keys() == []
     assert [body.unit for body in bench.of(Started)] == ["a"]
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     assert bench.keys() == ["a/0", "b/0"]
     assert bench.driver.overlaps == 0
@@ -185,7 +185,7 @@ def test_crash_names_the_culprit_and_every_flushed_unit(bench, error):
     bench.driver.script["eu/a/p/r"].appendleft(gate)
     bench.dispatch("r", unit("x"), unit("b"), unit("c"), unit("d"))
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     (crashed,) = bench.of(Crashed)
     assert (crashed.unit, crashed.flushed, crashed.culprit) == ("b", ("c", "d"), True)
@@ -292,7 +292,7 @@ def test_cancelled_unit_in_the_mailbox_never_starts(bench):
 
     bench.cancel("r", "b")
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     assert bench.outcomes() == [("b", "cancelled"), ("a", "succeeded"), ("c", "succeeded")]
     assert bench.keys() == ["a/0", "c/0"]
@@ -307,7 +307,7 @@ def test_cancelled_unit_in_hand_stops_at_the_next_border(bench):
     bench.cancel("r", "a")
     assert bench.of(Finished) == []
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     (finished,) = bench.of(Finished)
     assert (finished.outcome, finished.completed, finished.observed) == ("cancelled", 1, {"x": 1})
@@ -339,7 +339,7 @@ def test_unit_dispatched_twice_while_it_waits_is_held_once(bench):
 
     bench.dispatch("r", unit("a"), unit("b"))
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     assert bench.outcomes() == [("a", "succeeded"), ("b", "succeeded")]
 
@@ -400,7 +400,7 @@ def test_retired_resource_finishes_the_command_and_hands_back_the_rest(bench):
     bench.retire("r")
     assert bench.of(Retired) == []
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     (retired,) = bench.of(Retired)
     assert retired.units == ("b", "c")
@@ -444,7 +444,7 @@ def test_resource_defined_again_while_it_retires_comes_back(bench):
     bench.retire("r")
     bench.define("r")
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     assert len(bench.of(Retired)) == 1
     assert bench.resource("r").state == "ready"
@@ -458,7 +458,7 @@ def test_changed_definition_is_taken_on_between_two_units(bench):
 
     bench.define("r", config={"latency": 1})
     gate.set_result(None)
-    bench.virtual.run_until_idle()
+    bench.virtual.advance(BRIEFLY_S)
 
     assert bench.outcomes() == [("a", "succeeded")]
     assert [(body.unit, body.reason) for body in bench.of(Dropped)] == [("b", "epoch")]

@@ -1,6 +1,6 @@
 """Whatever happens to a resource: never two commands at once, never one twice, order kept, all accounted for."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -199,4 +199,9 @@ class ResourceMachine(RuleBasedStateMachine):
 
 
 TestResource = ResourceMachine.TestCase
-TestResource.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestResource.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -56,7 +56,7 @@ async def test_killed_pod_comes_back_with_a_newer_epoch_and_settles(tier):
     path = f"{POD}/vm-1"
     tier.define(POD, device(path))
     await tier.until(lambda: path in tier.epochs(POD))
-    work = unit("u1", ("create", {"memory": 512}), ("set", {"cpus": 4, "hang": "30s"}))
+    work = unit("u1", ("create", {"memory": 512}), ("set", {"cpus": 4, "latency": "1s"}))
     tier.dispatch(POD, path, work)
     await tier.until(lambda: tier.stats.get(POD) and tier.stats[POD].stats.commands == 2)
     before = tier.links[POD].peer

@@ -41,7 +41,7 @@ class Tier:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.cookie = secrets.token_bytes(32)
+        self.cookie = secrets.token_hex(32).encode()
         self.links = {}
         self.tree: SetTree | None = None
         self.root_epoch = 0
@@ -56,7 +56,7 @@ class Tier:
         self._listener = None
 
     async def __aenter__(self):
-        (self.run_dir / "cookie").write_text(self.cookie.hex())
+        (self.run_dir / "cookie").write_bytes(self.cookie)
         (self.run_dir / "cookie").chmod(0o600)
         await self.listen()
         return self

@@ -262,6 +262,9 @@ class MemoryOrchestrator:
     async def subscribe(self, after: int) -> AsyncIterator[EventRecord]:
         self.subscribers += 1
         try:
+            if after > len(self.log):
+                after = len(self.log)
+                yield EventRecord(seq=after, at_utc=0.0, kind="log.resync", subject="")
             while True:
                 for event in self.log[after:]:
                     yield event
@@ -288,7 +291,7 @@ class MemoryOrchestrator:
             revision=self.revision,
             uptime_s=1.0,
             units={},
-            resources={},
+            resources={self.resource_state: sum(1 for _ in self._paths())},
             nodes={"up": 2},
         )
 
