@@ -425,6 +425,7 @@ class Pid:
         if self._rare is not None:
             self._finish_rare(self._rare, reason)
         self.release()
+        self.parent = None  # or a line of processes that start each other would never be freed
         _fail_calls(mailbox, reason)
         self._tell(reason)
         runtime.deliver_signals()

@@ -306,14 +306,10 @@ class ServerPid(Pid):
             self._settle(self._system(envelope[1], envelope[2]))
 
     def _system(self, request: Any, from_: From) -> Any:
-        match request:
-            case ("terminate", reason):
-                from_.reply(None)
-                return self._terminate(reason, self.state)
-            case ("get_state", _):
-                from_.reply(self.state)
-            case _:
-                from_.fail(("unknown_system_msg", request))
+        if request[0] == "terminate":
+            from_.reply(None)
+            return self._terminate(request[1], self.state)
+        from_.fail(("unknown_system_msg", request))
         self.envelope = None
         return PARKED
 
