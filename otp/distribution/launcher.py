@@ -267,8 +267,11 @@ def _write_record(run_dir: Path, system: System) -> None:
         )
     }
     written = run_dir / "launcher.json.new"
-    written.write_bytes(msgspec.json.encode(record))
-    written.rename(run_dir / "launcher.json")
+    try:
+        written.write_bytes(msgspec.json.encode(record))
+        written.rename(run_dir / "launcher.json")
+    except OSError as error:  # a full disk is no reason to do without the system
+        _log.warning("%s cannot be written: %s", written, error)
 
 
 def _write_beat(fd: int | None) -> None:

@@ -12,6 +12,7 @@ stderr and in the parent's hands. Nothing of a node survives it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import logging
@@ -376,6 +377,7 @@ def _end_for_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -
 
 def _end(text: str, code: int) -> NoReturn:
     """End the process at once; Thespian's farewells are left out, the kernel tells the parent."""
-    if text:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - logging may be what failed
+    with contextlib.suppress(OSError):  # nothing may keep the process alive, not even a full disk
+        if text:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - logging may be what failed
     os._exit(code)

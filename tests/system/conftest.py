@@ -77,10 +77,13 @@ class Tree:
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < limit_s, (
-                f"not within {limit_s} s: {self.pids()}, alive {self.living()}\n{self.log.read_text()}"
+                f"not within {limit_s} s: {self.pids()}, alive {self.living()}\n{self.text()}"
             )
             time.sleep(0.02)
         return time.monotonic() - began
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.is_file() else ""
 
     def close(self) -> None:
         if self.process is not None:
