@@ -32,10 +32,12 @@ import msgspec
 from thespian.actors import ActorSystem
 
 from otp.distribution import hardening
-from otp.distribution.children import NODE_PROTOCOL, ChildNode, Children
+from otp.distribution.children import ChildNode, Children
 from otp.distribution.environment import thespian_environment
 from otp.distribution.link import Hello
-from otp.distribution.node import NodeActor, StartNode, resolve
+from otp.distribution.node import StartNode, resolve
+from otp.distribution.node_actor import NodeActor
+from otp.distribution.parent_link import NODE_PROTOCOL
 from otp.distribution.process_control import (
     become_subreaper,
     descendants,
