@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,7 @@ class Tree:
             self.process.kill()
             self.process.wait()
         kill_and_wait(self.living(), 5.0)
+        shutil.rmtree(self.run, ignore_errors=True)  # may be outside the test's folder
 
 
 def _lives(pid: int) -> bool:
