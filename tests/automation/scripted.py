@@ -71,16 +71,19 @@ class Scripted(Driver):
         self.effects: list[tuple[str, str]] = []  # (path, key), in order
         self.busy: Counter[str] = Counter()
         self.overlaps = 0
+        self.opened = 0
+        self.health = Health.HEALTHY
         self.batches: list[int] = []
 
     async def open(self, deadline_s: float) -> None:
         _raise(self.opens)
+        self.opened += 1
 
     async def close(self) -> None:
         pass
 
     async def probe(self) -> Health:
-        return Health.HEALTHY
+        return self.health
 
     async def claim(self, ref: DeviceRef, epoch: Epoch, deadline_s: float) -> Observation:
         device = self.devices[ref.path]
