@@ -239,8 +239,7 @@ def _follow_parent(parent: int | None) -> bool:
     """Die with the parent, however it dies; False if it has died already."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The parent may have died before that call: then somebody else has adopted this process.
-    now = os.getppid()
-    return now == parent if parent is not None else now != 1
+    return parent is None or os.getppid() == parent
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -249,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, required=True, help="where the ledger is kept")
     parser.add_argument("--latency", default="0s", help="how long every command takes (50ms)")
     parser.add_argument("--heartbeat-fd", type=int, help="pipe that gets a line every 0.5 s")
-    parser.add_argument("--parent", type=int, help="pid to end with (default: whoever started it)")
+    parser.add_argument("--parent", type=int, help="pid of the process to end with")
     parser.add_argument("--detached", action="store_true", help="outlive the parent process")
     return parser
 

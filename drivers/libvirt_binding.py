@@ -11,3 +11,11 @@ except ImportError as error:
     ) from error
 
 __all__ = ["libvirt"]
+
+
+def _ignore_error(_context: object, _error: object) -> None:
+    """Take an error that is also raised."""
+
+
+# Errors arrive as exceptions; by default libvirt prints them on stderr as well.
+libvirt.registerErrorHandler(_ignore_error, None)

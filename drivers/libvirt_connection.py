@@ -113,11 +113,3 @@ def _start_events() -> None:
 def _run_events() -> None:
     while True:
         libvirt.virEventRunDefaultImpl()
-
-
-def _ignore_error(_context: object, _error: object) -> None:
-    """Take an error that is also raised."""
-
-
-# Errors arrive as exceptions; by default libvirt prints them on stderr as well.
-libvirt.registerErrorHandler(_ignore_error, None)

@@ -14,9 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from drivers.contract import DriverError
 from drivers.libvirt_binding import libvirt
-from drivers.libvirt_connection import open_connection
 
 __all__ = ["LibvirtdError", "PrivateLibvirtd", "start"]
 
@@ -71,8 +69,9 @@ class PrivateLibvirtd:
         until = time.monotonic() + START_S
         while True:
             try:
-                return open_connection(self.uri, None)
-            except DriverError as error:
+                # No event loop is started for it: that one belongs to whoever wants events.
+                return libvirt.open(self.uri)
+            except libvirt.libvirtError as error:
                 if self._process.poll() is not None or time.monotonic() > until:
                     self._process.kill()
                     self._process.wait()

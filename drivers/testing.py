@@ -7,6 +7,7 @@ steps. Each test starts from a peer without the device.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -121,6 +122,7 @@ class ServiceProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         where = ["--socket", str(self.socket), "--folder", str(self._folder)]
+        where += ["--parent", str(os.getpid())]
         return subprocess.Popen(
             [sys.executable, "-m", "drivers.device_service", *where, *self._options]
         )

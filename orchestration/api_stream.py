@@ -80,7 +80,7 @@ class EventStream(Response):
         self._ended = True
         self._wake.set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve until the client leaves, the events end or the server stops."""
         self._streams.add(self)
         pump = asyncio.ensure_future(self._pump())

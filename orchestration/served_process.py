@@ -28,7 +28,7 @@ from otp.distribution.process_control import (
 __all__ = ["ServedProcess"]
 
 SILENCE_LIMIT_S = 5.0
-START_GRACE_S = 15.0
+START_GRACE_S = 60.0  # a big journal is read before the first beat
 STOPPED_LIMIT_S = 2.0
 KILL_LIMIT_S = 5.0
 BACKOFF_INITIAL_S = 0.1

@@ -230,6 +230,13 @@ class PodView:
         self.verbs: dict[str, tuple[str, ...]] = {}  # by driver, once the pod has told
 
     @property
+    def state(self) -> str:
+        """up, starting (its process runs, its link is not there yet) or down."""
+        if self.is_live:
+            return "up"
+        return "starting" if self.node.state in ("up", "starting") else "down"
+
+    @property
     def ready(self) -> int:
         """Resources that take units or run one."""
         return self.by_state.get("ready", 0) + self.by_state.get("executing", 0)
@@ -281,6 +288,14 @@ class View:
         self.resources: dict[str, ResourceView] = {}
         self.nodes: dict[str, NodeView] = {}
         self.units: dict[UnitState, int] = dict.fromkeys(UnitState, 0)
+        self._paths: list[str] | None = None  # of the resources, sorted; None: to be made again
+
+    @property
+    def paths(self) -> list[str]:
+        """Every resource's path, sorted."""
+        if self._paths is None:
+            self._paths = sorted(self.resources)
+        return self._paths
 
     def node(self, name: str, kind: str) -> NodeView:
         """The node with this name, made when it is first heard of."""
@@ -290,6 +305,7 @@ class View:
 
     def adopt(self, revision: int, infrastructure: Infrastructure) -> Difference:
         """Make `infrastructure` the declared one; what is gone stays known to the caller alone."""
+        self._paths = None
         difference = Difference()
         wanted = _declared(infrastructure)
         for path in [path for path in self.zones if path not in wanted]:
@@ -376,6 +392,7 @@ class View:
 
     def _add(self, resource: ResourceView) -> ResourceView:
         resource.pod.resources[resource.path] = resource
+        self._paths = None
         self.resources[resource.path] = resource
         return resource
 

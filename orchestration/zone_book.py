@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from orchestration import recovery
+from orchestration.figures import Figures
 from orchestration.journal.contract import Changes
 from orchestration.lane import Lane, QueuedUnit
 from orchestration.records import TERMINAL, UnitState
@@ -60,18 +61,24 @@ class ZoneBook:
 
     Args:
         view: read for definitions, written with what the pods say.
+        figures: counts what happens.
         clock_utc: returns Unix seconds.
         clock: returns monotonic seconds.
     """
 
     def __init__(
-        self, view: View, clock_utc: Callable[[], float], clock: Callable[[], float]
+        self,
+        view: View,
+        figures: Figures,
+        clock_utc: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self.changes = Changes()
         self.outbox: Outbox = []
         self.units: dict[str, QueuedUnit] = {}
         self.late = 0  # reports about something that is over
         self._view = view
+        self._figures = figures
         self._clock_utc = clock_utc
         self._clock = clock
         self._dirty: dict[str, ResourceView] = {}
@@ -482,6 +489,7 @@ class ZoneBook:
         for unit in list(resource.lane.queue) if resource.lane is not None else []:
             self._go(unit, Verdict(UnitState.CANCELLED, reason, "removed"))
         self._leaving.pop(resource.path, None)
+        self._note("resource.retired", resource.path, resource, {"reason": reason})
         if resource.path not in self._view.resources:
             self.changes.dropped.append(resource.path)
 
@@ -516,6 +524,8 @@ class ZoneBook:
             if lane is None or not resource.is_open or not resource.pod.is_live:
                 continue
             for unit in lane.due(now_utc, resource.pod.spec.mailbox, resource.epoch):
+                if unit.attempt == 0:
+                    self._figures.note_first_dispatch(now_utc - unit.accepted_utc)
                 unit.attempt += 1
                 unit.epoch = resource.epoch
                 unit.dispatched_at = now
@@ -581,6 +591,8 @@ class ZoneBook:
         now_utc = self._clock_utc()
         epoch = _epoch_text(unit.epoch)
         changes = self.changes
+        if state in TERMINAL:
+            self._figures.note_end(state, now_utc - unit.accepted_utc)
         changes.units[unit.seq] = (
             unit.seq,
             state.value,

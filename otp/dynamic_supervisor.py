@@ -26,7 +26,13 @@ from otp.child_spec import (
     check_intensity,
 )
 from otp.child_start import Outcome, StartFailure, offender, run_start, stop_child, was_expected
-from otp.errors import ChildSpecError, MaxChildrenError, NotFoundError, StartChildError
+from otp.errors import (
+    ChildSpecError,
+    MaxChildrenError,
+    NotFoundError,
+    StartChildError,
+    SupervisorFlagsError,
+)
 from otp.exit_reason import KILL, SHUTDOWN, is_clean
 from otp.gen_server import GenServer, NoReply, Reply, Stop, call
 from otp.process import Exit, Pid
@@ -71,7 +77,8 @@ class DynamicSupervisor:
     ) -> None:
         check_intensity(intensity, period_s)
         if not max_children >= 0:
-            raise ChildSpecError(("invalid_max_children", max_children), "max_children is below 0")
+            fault = ("invalid_max_children", max_children)
+            raise SupervisorFlagsError(fault, f"max_children cannot be {max_children!r:.200}")
         self.intensity = intensity
         self.period_s = period_s
         self.max_children = max_children
@@ -135,8 +142,7 @@ class _Waiting:
     """A child between two attempts to restart it."""
 
     spec: ChildSpec
-    failures: int
-    due: bool = True
+    failures: int  # in a row, for the back-off
 
 
 class _TryAgain:
@@ -149,12 +155,23 @@ class _TryAgain:
 class _Server(GenServer[None]):
     """The process of a dynamic supervisor."""
 
-    __slots__ = ("_children", "_flags", "_random", "_restarting", "_stripped", "_window")
+    __slots__ = (
+        "_children",
+        "_failures",
+        "_flags",
+        "_random",
+        "_restarting",
+        "_stripped",
+        "_window",
+    )
 
     def __init__(self, flags: DynamicSupervisor) -> None:
         self._flags = flags
         self._children: dict[Pid, ChildSpec] = {}
         self._restarting: dict[Pid, _Waiting] = {}  # by the old pid
+        self._failures: dict[
+            Pid, tuple[int, float]
+        ] = {}  # of restarted ones, and since when; for the back-off
         self._stripped: dict[tuple[object, ...], ChildSpec] = {}
         self._window = RestartWindow(flags.intensity, flags.period_s)
         self._random = Random()
@@ -244,6 +261,7 @@ class _Server(GenServer[None]):
     def _child_ended(
         self, pid: Pid, spec: ChildSpec, reason: object
     ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+        failures, since = self._failures.pop(pid, (0, 0.0))
         clean = is_clean(reason)
         restarts = spec.restart is Restart.PERMANENT or (
             spec.restart is Restart.TRANSIENT and not clean
@@ -252,7 +270,10 @@ class _Server(GenServer[None]):
             self._report(SupervisorLabel.CHILD_TERMINATED, spec, pid, reason)
         if not restarts:
             return NoReply(None)
-        return self._restart(pid, _Waiting(spec, 0))
+        backoff = self._flags.backoff
+        if backoff is not None and self.runtime.clock() - since >= backoff.reset_after_s:
+            failures = 0
+        return self._restart(pid, _Waiting(spec, failures))
 
     def _restart(
         self, pid: Pid, waiting: _Waiting
@@ -306,6 +327,8 @@ class _Server(GenServer[None]):
         del self._restarting[pid]
         if outcome is not None:
             self._keep(outcome.pid, waiting.spec, by_hand=False)
+            if self._flags.backoff is not None:
+                self._failures[outcome.pid] = (waiting.failures, self.runtime.clock())
         return NoReply(None)
 
     # Stopping.
@@ -314,6 +337,7 @@ class _Server(GenServer[None]):
         if self._restarting.pop(pid, None) is not None:
             return Reply(None, None)
         spec = self._children.pop(pid, None)
+        self._failures.pop(pid, None)
         if spec is None:
             return Reply(NotFoundError(f"there is no child {pid!r}"), None)
         reason = await stop_child(self.pid, pid, spec)

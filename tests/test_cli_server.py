@@ -49,6 +49,13 @@ class Shell:
         return {item["name"]: item["pid"] for item in items}
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # a zombie has none
+    except OSError:
+        return False
+
+
 @pytest.fixture
 def shell() -> Iterator[Shell]:
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +83,7 @@ def test_apply_starts_a_server_and_work_runs_to_its_end(shell, infra):
     assert verified.returncode == 0
     assert {"serve", "orchestration", "root", "eu/a", "eu/a/rack-1"} <= set(nodes)
     assert stopped.returncode == 0
-    assert [name for name, pid in nodes.items() if Path(f"/proc/{pid}").exists()] == []
+    assert [name for name, pid in nodes.items() if is_running(pid)] == []
 
 
 def test_bulk_submit_survives_a_kill_of_the_orchestration_node(shell, infra, tmp_path):

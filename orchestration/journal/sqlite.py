@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 from msgspec import Struct
@@ -56,10 +57,15 @@ class SqliteJournal(Journal):
     """A journal in the file `path`, created when it is missing."""
 
     def __init__(
-        self, path: Path, *, open_store: Callable[[Path], SqliteStore] = SqliteStore
+        self,
+        path: Path,
+        *,
+        open_store: Callable[[Path], SqliteStore] = SqliteStore,
+        took: Callable[[float], None] | None = None,
     ) -> None:
         self._path = path
         self._open_store = open_store
+        self._took = took  # is told how long every commit was
         self._wakeup = threading.Condition()
         self._waiting: list[_Job] = []
         self._closing = False
@@ -198,23 +204,26 @@ class SqliteJournal(Journal):
 
     def _commit(self, jobs: list[_Job]) -> list[_Job]:
         """Commit `jobs`; returns the records to try again."""
+        began = monotonic()
         try:
             outcomes = self._store.commit([job.request for job in jobs])
         except (JournalFullError, JournalIOError) as error:
             refused = [job for job in jobs if job.future is not None]
             for job in refused:
                 job.outcome = Outcome(error=type(error)(*error.args))
-            self._loop.call_soon_threadsafe(self._deliver, refused, str(error))
+            self._loop.call_soon_threadsafe(self._deliver, refused, str(error), None)
             return [job for job in jobs if job.future is None]
         for job, outcome in zip(jobs, outcomes, strict=True):
             job.outcome = outcome
-        self._loop.call_soon_threadsafe(self._deliver, jobs, "")
+        self._loop.call_soon_threadsafe(self._deliver, jobs, "", monotonic() - began)
         return []
 
     # ── back on the loop ──────────────────────────────────────────────────────────────────────
 
-    def _deliver(self, jobs: list[_Job], trouble: str) -> None:
+    def _deliver(self, jobs: list[_Job], trouble: str, took_s: float | None) -> None:
         self._trouble = trouble
+        if took_s is not None and self._took is not None:
+            self._took(took_s)
         for job in jobs:
             outcome = job.outcome
             if outcome is None:

@@ -153,21 +153,15 @@ class Children(Handler):
         self._by_pid: dict[int, ChildNode] = {}
         self._beats: Heartbeats[int] = Heartbeats(self._loop.time())
         self._suspects: dict[int, tuple[float, ProcessStatus | None]] = {}
+        self._opening: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
         self._tick: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Listen for children and begin to judge their silences."""
-        if self._listener is None:
-            self._listener = await listen(
-                self._path,
-                me=self._me,
-                cookie=self._cookie,
-                encode=encode,
-                decode=decode,
-                accept=self._accept,
-            )
-            self._check()
+        """Listen for children and begin to judge their silences; any number of callers may wait for it."""
+        if self._opening is None:
+            self._opening = self._loop.create_task(self._open())
+        await asyncio.shield(self._opening)
 
     def close(self) -> None:
         """Listen and judge no more."""
@@ -203,6 +197,17 @@ class Children(Handler):
         child = self._by_pid.get(link.peer.pid)
         if child is not None:
             child.link = None
+
+    async def _open(self) -> None:
+        self._listener = await listen(
+            self._path,
+            me=self._me,
+            cookie=self._cookie,
+            encode=encode,
+            decode=decode,
+            accept=self._accept,
+        )
+        self._check()
 
     def _accept(self, link: Link) -> Handler:
         child = self._by_pid.get(link.peer.pid)

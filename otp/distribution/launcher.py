@@ -48,6 +48,7 @@ __all__ = ["main"]
 
 BEAT_S = 0.5
 STOPPED_LIMIT_S = 2.0  # a process of the system may be stopped for so long
+START_LIMIT_S = 10
 ROOT_STOP_S = 3.5
 KILL_LIMIT_S = 5.0
 BACKOFF_INITIAL_S = 0.1
@@ -141,6 +142,7 @@ def _enter_environment(run_dir: Path) -> None:
 def _start(options: Options) -> System:
     """Start admin, logger and root node; blocks for a tenth of a second, for a minute if something is wrong."""
     resolve(options.root)  # what is imported now is shared by every node
+    _limit_start(options)
     hardening.install(secrets.token_bytes(32))
     system = ActorSystem("multiprocTCPBase", {"Admin Port": _free_port()})
     (admin,) = _children(os.getpid())
@@ -158,6 +160,8 @@ def _start(options: Options) -> System:
         parent_socket=options.socket,
     )
     system.tell(address, order)
+    system._systemBase.transport.close()  # noqa: SLF001 - nothing is to reach the launcher this way
+    signal.alarm(0)
     found = System(admin=admin, logger=logger, root=root)
     _write_record(options.run_dir, found)
     return found
@@ -226,6 +230,20 @@ class _Watch:
         return now - self._stopped_since.setdefault(pid, now) > STOPPED_LIMIT_S
 
 
+def _limit_start(options: Options) -> None:
+    """Start anew if Thespian blocks: it waits 50 s for an actor when the admin has died meanwhile."""
+    launcher = os.getpid()
+
+    def overrun(number: int, frame: object) -> None:  # noqa: ARG001
+        if os.getpid() == launcher:
+            _log.error("the actor system did not start within %d s", START_LIMIT_S)
+            _kill_everything()
+            _again(options, lived_s=0.0)
+
+    signal.signal(signal.SIGALRM, overrun)
+    signal.alarm(START_LIMIT_S)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((hardening.LOOPBACK, 0))
@@ -282,6 +300,7 @@ def _kill_everything() -> None:
 
 def _again(options: Options, lived_s: float) -> NoReturn:
     """Wait, then execute this program anew: same pid, same heartbeat pipe, nothing else."""
+    signal.alarm(0)  # it would outlive the execution
     failures = 0 if lived_s > SETTLED_S else int(os.environ.get(FAILURES, "0"))
     until = time.monotonic() + min(BACKOFF_INITIAL_S * 2**failures, BACKOFF_MAX_S)
     while (left_s := until - time.monotonic()) > 0:

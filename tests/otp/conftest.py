@@ -42,6 +42,11 @@ def lab(runtime: VirtualRuntime) -> Lab:
     return Lab(runtime)
 
 
+@pytest.fixture
+def lab_class() -> type[Lab]:
+    return Lab
+
+
 class Worker(GenServer[str]):
     """Traces its life; stops `stop_s` seconds after it was told to, with `stop_reason` if that is set."""
 
