@@ -98,6 +98,5 @@ def test_memory_of_an_idle_resource_is_small(bench):
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    print(used / 2000)
     # Memory, process, child spec, definition, and the scripted device and its reports besides.
-    assert used / 2000 < 6000
+    assert used / 2000 < 3500
