@@ -92,6 +92,19 @@ def test_command_still_running_at_the_device_is_waited_for(bench):
     assert [s.completed for s in bench.ready()[0].settled] == [1]
 
 
+def test_command_that_hangs_at_the_device_is_cancelled_after_its_deadline(bench):
+    bench.driver.devices[PATH].running = "a/0"
+
+    bench.define("r", doubt=(unit("a", deadline_s=8.0),))
+    bench.virtual.advance(7.0)
+    assert bench.driver.cancels == []
+    assert "a/0 still runs" in bench.of(ResourceState)[0].detail
+    bench.virtual.advance(5.0)
+
+    assert bench.driver.cancels == ["a/0"]
+    assert [s.completed for s in bench.ready()[0].settled] == [0]
+
+
 def test_settlement_that_is_not_known_yet_is_asked_for_again(bench):
     bench.driver.settles[PATH].extend([Settlement.UNKNOWN] * 3)
 
@@ -212,3 +225,14 @@ def test_mass_start_is_paced_and_urgent_ones_go_first():
     bench.virtual.advance(3.0)
     assert bench.pod.stats(0, 0.0).processes["ready"] == 301
     bench.close()
+
+
+def test_device_that_breaks_the_driver_leaves_the_others_of_its_batch_alone(bench):
+    bench.driver.devices["eu/a/p/bad"].look = None
+
+    bench.define("good", "bad", "fine")
+    bench.virtual.advance(1.0)
+
+    assert bench.resource("good").state == bench.resource("fine").state == "ready"
+    assert bench.resource("bad").state == "synchronising"
+    assert "type: 'NoneType'" in bench.of(ResourceState, "bad")[0].detail

@@ -159,3 +159,16 @@ async def test_zone_gives_up_on_a_pod_that_keeps_dying_and_begins_anew(tier):
 
     assert tier.links[POD].peer.epoch[:2] == (1, 2)
     assert tier.links["eu/b/p"].peer == other
+
+
+async def test_hanging_command_is_cut_off_and_settled(tier):
+    await up(tier, POD)
+    path = f"{POD}/vm-1"
+    tier.define(POD, device(path))
+    await tier.until(lambda: path in tier.epochs(POD))
+
+    tier.dispatch(POD, path, unit("u1", ("noop", {"hang": True}), deadline_s=0.3), unit("u2"))
+    finished = await tier.until(lambda: tier.finished(POD).get("u2") and tier.finished(POD))
+
+    assert (finished["u1"].outcome, finished["u1"].fault.retryable) == ("failed", True)
+    assert finished["u2"].outcome == "succeeded"
