@@ -23,7 +23,7 @@ from automation.faults import describe, fault_kind, fault_of
 from automation.mailbox import Hand
 from automation.resource_memory import ResourceMemory, State
 from automation.surroundings import Surroundings
-from automation.synchronisation import Synchronised, can_skip, synchronise
+from automation.synchronisation import Synchronised, can_skip, synchronise, what_is_open
 from automation.throttle import Ask, Claimed
 from drivers.contract import (
     Driver,
@@ -179,7 +179,7 @@ class Resource(GenServer[ResourceMemory]):
         self._driver = driver
         if can_skip(driver, memory, answer):
             return self._ready(memory, Synchronised(answer))
-        self._report_state(memory, State.SYNCHRONISING, "")
+        self._report_state(memory, State.SYNCHRONISING, what_is_open(memory, answer))
         self._run(memory, synchronise(driver, memory, answer))
         return NoReply(memory)
 
@@ -270,6 +270,7 @@ class Resource(GenServer[ResourceMemory]):
         self, driver: Driver, memory: ResourceMemory, step: Step, ctx: StepContext
     ) -> Observation:
         """Run one command to its known end (in a task; it touches nothing of the process)."""
+        over_at = asyncio.get_running_loop().time() + ctx.deadline_s
         try:
             return await run_command(driver, memory.ref, step, ctx)
         except OutcomeUnknownError:
@@ -279,6 +280,7 @@ class Resource(GenServer[ResourceMemory]):
                 step,
                 ctx,
                 lambda reason: self.pid.send(_Unknown(ctx.index, reason)),
+                over_at,
             )
         if observation is None:
             raise not_applied(memory.ref, step)

@@ -166,6 +166,20 @@ def test_command_over_its_deadline_is_settled_and_never_guessed(bench):
     assert (finished.outcome, finished.fault.retryable) == ("failed", True)
 
 
+def test_command_over_its_deadline_is_cancelled_only_then(bench):
+    bench.define("r")
+    bench.driver.script["eu/a/p/r"].append(OutcomeUnknownError("hung up"))
+    bench.driver.settles["eu/a/p/r"].extend([Settlement.UNKNOWN] * 8)
+
+    bench.dispatch("r", unit("a", deadline_s=2.0))
+    bench.virtual.advance(1.5)
+    assert bench.driver.cancels == []
+    bench.virtual.advance(30.0)
+
+    assert set(bench.driver.cancels) == {"a/0"}
+    assert bench.outcomes() == [("a", "failed")]
+
+
 def test_device_that_confirms_and_does_nothing_is_found_out(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append("lie")
