@@ -5,7 +5,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, supervisor
+from otp import dynamic_supervisor, gen_server, supervisor, sys
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -39,6 +39,7 @@ from otp.erlang import (
 from otp.errors import (
     AlreadyPresentError,
     AlreadyStartedError,
+    CallbackFailedError,
     CallError,
     CallingSelfError,
     CallTimeoutError,
@@ -104,6 +105,7 @@ __all__ = [
     "Call",
     "CallError",
     "CallTimeoutError",
+    "CallbackFailedError",
     "CallingSelfError",
     "Cast",
     "ChildCounts",
@@ -180,6 +182,7 @@ __all__ = [
     "spawn_link",
     "stop",
     "supervisor",
+    "sys",
     "trap_exit",
     "unlink",
     "unregister",

@@ -30,6 +30,7 @@ from otp.errors import (
     ChildSpecError,
     MaxChildrenError,
     NotFoundError,
+    OtpError,
     StartChildError,
     SupervisorFlagsError,
 )
@@ -40,6 +41,7 @@ from otp.reports import ProgressReport, SupervisorLabel, SupervisorReport, bound
 from otp.restart_window import RestartWindow
 from otp.runtime import Runtime
 from otp.supervisor import ChildCounts, ChildInfo
+from otp.supervisor_process import SupervisorState
 from otp.waiting import ExitWait, From, self_process
 
 __all__ = [
@@ -225,6 +227,18 @@ class _Server(GenServer[None]):
         for wait, spec in sorted(waits, key=lambda entry: _deadline_s(entry[1])):
             await self._await_end(wait, spec, begun)
         self._report_unexpected(waits)
+
+    # What sys asks for. The state is this object, so it can be shown but not replaced.
+
+    behaviour = "dynamic_supervisor"
+
+    def system_get_state(self, state: None) -> SupervisorState:
+        """Show flags and children."""
+        return SupervisorState(self._flags, tuple(self._list()))
+
+    def system_replace_state(self, change: object, state: None) -> tuple[object, None]:
+        """Refuse."""
+        raise OtpError("the state of a supervisor cannot be replaced; use its management calls")
 
     # Starting.
 

@@ -7,6 +7,7 @@ __all__ = [
     "AlreadyStartedError",
     "CallError",
     "CallTimeoutError",
+    "CallbackFailedError",
     "CallingSelfError",
     "ChildRestartingError",
     "ChildRunningError",
@@ -77,6 +78,15 @@ class CallingSelfError(CallError):
 
     def __init__(self, server: object, request: object) -> None:
         super().__init__("calling_self", server, request)
+
+
+class CallbackFailedError(OtpError):
+    """A callback raised while its process handled a system message. Told to the caller; nothing has changed."""
+
+    def __init__(self, callback: str, reason: object) -> None:
+        super().__init__(f"{callback} failed: {reason!r:.500}")
+        self.callback = callback
+        self.reason = reason
 
 
 class UndefinedCallbackError(OtpError):

@@ -109,6 +109,14 @@ class GenServer(Generic[StateT]):
     def terminate(self, reason: Any, state: StateT) -> Awaitable[None] | None:
         """Clean up before the end; not run on a kill, nor on an exit signal without trap_exit."""
 
+    def format_status(self, status: dict[str, object]) -> dict[str, object]:
+        """Say what `sys.get_status` and the report of a bad end may show.
+
+        Args:
+            status: "state" and "log"; in a report also "message" and "reason". Rewrite what should not be seen.
+        """
+        return status
+
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
         """Start this server in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)

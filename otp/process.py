@@ -31,6 +31,7 @@ from otp.envelope import (
 from otp.errors import CallingSelfError, StartError
 from otp.exit_reason import KILL, KILLED, NOPROC, NORMAL
 from otp.reports import CrashReport, bounded_text
+from otp.sys_process import System
 from otp.waiting import ExitWait, From, Starting, Waiter, here
 
 # A process lives in a runtime and the runtime steps it: a cycle of types only.
@@ -100,7 +101,16 @@ class DeadLetters:
 class Rare:
     """What most processes never have: made on first use."""
 
-    __slots__ = ("doom", "label", "monitors", "name", "start_error", "starting", "unanswered")
+    __slots__ = (
+        "doom",
+        "label",
+        "monitors",
+        "name",
+        "start_error",
+        "starting",
+        "system",
+        "unanswered",
+    )
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -110,6 +120,7 @@ class Rare:
         self.doom: object = None
         self.starting: Starting | None = None  # an init that is a coroutine
         self.start_error: StartError | None = None
+        self.system: System | None = None  # suspended, or watched through sys
 
 
 class Pid:
@@ -463,6 +474,8 @@ class Pid:
     def _finish_rare(self, rare: Rare, reason: object) -> None:
         if rare.name is not None:
             self.runtime.names.pop(rare.name, None)
+        if rare.system is not None:
+            rare.system.debug.no_debug()
         for ref in rare.monitors:
             if ref.target is not None:
                 ref.target.unwatch(ref)

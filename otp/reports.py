@@ -51,6 +51,7 @@ class ServerReport:
     state: str
     reason: object
     reason_text: str
+    log: tuple[str, ...] = ()  # what sys.log kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

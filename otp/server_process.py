@@ -9,9 +9,11 @@ Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import CoroutineType
 from typing import Any, Final, Protocol
 
+from otp import sys_process
 from otp.callback_results import (
     PLAIN,
     TIMEOUT,
@@ -46,6 +48,7 @@ from otp.exit_reason import NORMAL, is_clean, reason_of
 from otp.process import PARKED, Pid
 from otp.reports import ServerReport, bounded_text
 from otp.runtime import Runtime
+from otp.sys_debug import Debug
 from otp.timers import TimerRef
 from otp.waiting import From, Starting, here
 
@@ -74,8 +77,7 @@ class _TimeoutMessage:
 
     def expired(self) -> None:
         """The time of a `Timeout` with a message is up."""
-        self.server.timeout = None
-        self.server.post((INFO, self.message))
+        self.server.time_is_up(self.message)
 
 
 class ServerPid(Pid):
@@ -203,9 +205,39 @@ class ServerPid(Pid):
 
     def expired(self) -> None:
         """The time of a `Timeout` action is up."""
+        self.time_is_up(TIMEOUT)
+
+    def time_is_up(self, message: object) -> None:
+        """Deliver the message of a timeout, unless another one waits: that came first."""
         timer, self.timeout = self.timeout, None
-        if timer is not None:
-            self.post((INFO, TIMEOUT))
+        if timer is not None and all(envelope[0] == SYSTEM for envelope in self.queued()):
+            self.post((INFO, message))
+
+    # What sys asks for; a server with these methods answers in its own way.
+
+    traces_itself = False
+
+    def system_get_state(self) -> object:
+        """Give the state."""
+        own = getattr(self.server, "system_get_state", None)
+        return self.state if own is None else own(self.state)
+
+    def system_replace_state(self, change: Callable[[Any], Any]) -> object:
+        """Replace the state by `change(state)`, and give the new one."""
+        own = getattr(self.server, "system_replace_state", None)
+        if own is not None:
+            answer, self.state = own(change, self.state)
+            return answer
+        self.state = change(self.state)
+        return self.state
+
+    def system_status(self, debug: Debug | None) -> tuple[str, str, object, dict[str, object]]:
+        """Show behaviour, module, state and more."""
+        server = self.server
+        status = {"state": self.system_get_state(), "log": debug.events() if debug else ()}
+        shown = sys_process.formatted(server, status)
+        behaviour = getattr(server, "behaviour", "gen_server")
+        return behaviour, type(server).__qualname__, shown.pop("state"), shown
 
     # The slow path: everything but a plain NoReply or Reply.
 
@@ -306,15 +338,11 @@ class ServerPid(Pid):
             self._settle(self._system(envelope[1], envelope[2]))
 
     def _system(self, request: Any, from_: From) -> Any:
-        match request:
-            case ("terminate", reason):
-                from_.reply(None)
-                return self._terminate(reason, self.state)
-            case ("get_state", _):
-                from_.reply(self.state)
-            case _:
-                from_.fail(("unknown_system_msg", request))
+        if request[0] == "terminate":
+            from_.reply(None)
+            return self._terminate(request[1], self.state)
         self.envelope = None
+        sys_process.answer(self, request, from_)
         return PARKED
 
     def _terminate(
@@ -371,19 +399,30 @@ class ServerPid(Pid):
         self.finish(reason)
 
     def _report(self, reason: object, envelope: Any) -> None:
-        reports = self.runtime.reports
-        text = bounded_text(reason)
-        reports.send(
+        system = self.rare.system
+        status = {
+            "state": self.state,
+            "message": envelope[1] if envelope else "",
+            "reason": reason,
+            "log": system.debug.events() if system else (),
+        }
+        shown = sys_process.formatted(self.server, status)
+        self.runtime.reports.send(
             ServerReport(
                 process=repr(self),
                 behaviour=self.initial_call,
-                last_message=bounded_text(envelope[1]) if envelope else "",
-                state=bounded_text(self.state),
-                reason=reason,
-                reason_text=text,
+                last_message=bounded_text(shown["message"]) if envelope else "",
+                state=bounded_text(shown["state"]),
+                reason=shown["reason"],
+                reason_text=bounded_text(shown["reason"]),
+                log=tuple(bounded_text(event) for event in _iterable(shown["log"])),
             )
         )
         self.report_crash(self.initial_call, reason)
+
+
+def _iterable(log: object) -> Iterable[object]:
+    return log if isinstance(log, list | tuple) else (log,)
 
 
 _INIT: Final[Envelope] = (INIT, None, None)

@@ -34,6 +34,7 @@ from otp.errors import (
     ChildRunningError,
     ChildSpecError,
     NotFoundError,
+    OtpError,
     StartChildError,
     SupervisorFlagsError,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Refused",
     "StartAnswer",
     "SupervisorServer",
+    "SupervisorState",
     "check_childspecs",
     "check_spec",
 ]
@@ -84,6 +86,14 @@ class ChildCounts:
     active: int
     supervisors: int
     workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorState:
+    """What `sys.get_state` shows of a supervisor: its flags, and its children, newest first."""
+
+    flags: object
+    children: tuple[ChildInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +217,19 @@ class SupervisorServer(GenServer[None]):
 
     async def terminate(self, reason: object, state: None) -> None:
         await self._stop_each(reversed(list(self._children.values())))
+
+    # What sys asks for. The state is this object, so it can be shown but not replaced.
+
+    behaviour = "supervisor"
+
+    def system_get_state(self, state: None) -> SupervisorState:
+        """Show flags and children."""
+        children = tuple(child.info() for child in reversed(self._children.values()))
+        return SupervisorState(self._flags, children)
+
+    def system_replace_state(self, change: object, state: None) -> tuple[object, None]:
+        """Refuse."""
+        raise OtpError("the state of a supervisor cannot be replaced; use its management calls")
 
     # Start-up.
 
