@@ -25,7 +25,6 @@ from rpc.messages import (
 )
 from tests.automation.scripted import Scripted
 
-
 BRIEFLY_S = 0.01  # a claim gathers company first
 
 
