@@ -185,7 +185,7 @@ class Orchestrator:
             resource = self._view.resources.get(spec.resource)
             queued = before.get(spec.resource)
             if queued is None:
-                queued = 0 if resource is None else resource.pending + resource.in_flight
+                queued = 0 if resource is None else resource.queued_before(unit.seq)
             start_s = None
             if unit.replayed or resource is None:
                 queued = 0

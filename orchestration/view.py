@@ -148,6 +148,10 @@ class ResourceView:
         held = observed if exists else {}
         self.in_sync = None if self.desired is None else held == self.desired
 
+    def queued_before(self, seq: int) -> int:
+        """Unfinished units in front of the one with number `seq`."""
+        return 0 if self.lane is None else sum(unit.seq < seq for unit in self.lane.queue)
+
     def row(self) -> tuple[str, int, str, str | None]:
         """What the journal remembers of it."""
         desired = None if self.desired is None else _encode(self.desired).decode()

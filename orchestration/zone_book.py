@@ -405,21 +405,32 @@ class ZoneBook:
         resource.enter("ready")
         resource.is_open = True
         self._left_behind(resource)
-        quarantine_after = resource.pod.spec.quarantine_after
-        for settled in body.settled:
-            unit = self.units.get(settled.unit)
-            if unit is None or unit.state is not _IN_DOUBT or unit.lane is not resource.lane:
-                self.late += 1
-                continue
-            unit.completed = max(unit.completed, settled.completed)
-            resource.hold(body.observed if body.exists else {})
-            self._go(unit, recovery.after_settling(unit, unit.completed, quarantine_after))
+        self._settled(resource, body)
         resource.see(body.observed, exists=body.exists, now=self._clock())
         self.changes.resources[resource.path] = resource.row()
         self._note("resource.ready", resource.path, resource, {"drift": body.drift})
         self._dirty[resource.path] = resource
         if resource.lane is not None and resource.lane.in_doubt():
             self.define([resource])  # it did not know of them
+
+    def _settled(self, resource: ResourceView, body: Ready) -> None:
+        """Carry out what observation said of the units in doubt, the last one first noted as begun."""
+        found: list[tuple[QueuedUnit, int]] = []
+        for settled in body.settled:
+            unit = self.units.get(settled.unit)
+            if unit is None or unit.state is not _IN_DOUBT or unit.lane is not resource.lane:
+                self.late += 1
+            else:
+                found.append((unit, settled.completed))
+        begun = [index for index, (unit, done) in enumerate(found) if done > unit.completed]
+        last_begun = begun[-1] if begun else -1
+        limit = resource.pod.spec.quarantine_after
+        for index, (unit, done) in enumerate(found):
+            unit.completed = max(unit.completed, done)
+            resource.hold(body.observed if body.exists else {})
+            overtaken = index < last_begun
+            verdict = recovery.after_settling(unit, unit.completed, limit, overtaken=overtaken)
+            self._go(unit, verdict)
 
     def _left_behind(self, resource: ResourceView) -> None:
         """A unit begun by an earlier incarnation of which no crash was told can only be in doubt."""
