@@ -22,6 +22,7 @@ __all__ = [
     "Report",
     "ReportBus",
     "ServerReport",
+    "StatemReport",
     "SupervisorLabel",
     "SupervisorReport",
     "bounded_text",
@@ -52,6 +53,15 @@ class ServerReport:
     reason: object
     reason_text: str
     log: tuple[str, ...] = ()  # what sys.log kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatemReport(ServerReport):
+    """A gen_statem ended badly; `state` is state and data, the queue begins with the event it failed at."""
+
+    queue: tuple[str, ...]
+    postponed: tuple[str, ...]
+    timeouts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
