@@ -424,6 +424,7 @@ class StatemPid(ServerPid):
                 reason=shown["reason"],
                 reason_text=bounded_text(shown["reason"]),
                 log=sys_process.texts(shown["log"]),
+                label=self.rare.label,
                 queue=sys_process.texts(shown["queue"]),
                 postponed=sys_process.texts(shown["postponed"]),
                 timeouts=sys_process.texts(shown["timeouts"]),

@@ -417,6 +417,7 @@ class ServerPid(Pid):
                 reason=shown["reason"],
                 reason_text=bounded_text(shown["reason"]),
                 log=sys_process.texts(shown["log"]),
+                label=self.rare.label,
             )
         )
         self.report_crash(self.initial_call, reason)
