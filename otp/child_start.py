@@ -6,15 +6,14 @@ from asyncio import CancelledError
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from otp.child_spec import BRUTAL_KILL, ChildSpec, ChildType, Restart, Started
+from otp.child_spec import BRUTAL_KILL, ChildSpec, Restart, Started
 from otp.errors import AlreadyStartedError, IgnoredError
 from otp.exit_reason import KILL, KILLED, NORMAL, SHUTDOWN, is_clean, reason_of
 from otp.gen_server import Ignore
 from otp.process import Pid
-from otp.reports import Offender
 from otp.waiting import ExitWait
 
-__all__ = ["StartFailure", "offender", "outcome_of", "run_start", "stop_child", "was_expected"]
+__all__ = ["StartFailure", "outcome_of", "run_start", "stop_child", "was_expected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +73,6 @@ def was_expected(spec: ChildSpec, reason: object) -> bool:
     if spec.restart is Restart.PERMANENT:
         return False
     return reason == NORMAL or (spec.shutdown_s is not BRUTAL_KILL and is_clean(reason))
-
-
-def offender(spec: ChildSpec, pid: Pid | None, nb_children: int = 1) -> Offender:
-    """Describe a child for a report."""
-    return Offender(
-        pid=None if pid is None else repr(pid),
-        id=spec.id,
-        restart=spec.restart.value,
-        shutdown=str(spec.shutdown_s),
-        child_type=ChildType(spec.type).value,
-        significant=spec.significant,
-        nb_children=nb_children,
-    )
 
 
 async def _wait_for(start: Awaitable[object]) -> Outcome:

@@ -25,7 +25,7 @@ from otp.child_spec import (
     Started,
     check_intensity,
 )
-from otp.child_start import Outcome, StartFailure, offender, run_start, stop_child, was_expected
+from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import (
     ChildSpecError,
     MaxChildrenError,
@@ -37,9 +37,10 @@ from otp.errors import (
 from otp.exit_reason import KILL, SHUTDOWN, is_clean
 from otp.gen_server import GenServer, NoReply, Reply, Stop, call
 from otp.process import Exit, Pid
-from otp.reports import ProgressReport, SupervisorLabel, SupervisorReport, bounded_text
+from otp.reports import SupervisorLabel, bounded_text
 from otp.restart_window import RestartWindow
 from otp.runtime import Runtime
+from otp.supervision_reports import report_child, report_progress
 from otp.supervisor import ChildCounts, ChildInfo
 from otp.supervisor_process import SupervisorState
 from otp.waiting import ExitWait, From, self_process
@@ -254,10 +255,7 @@ class _Server(GenServer[None]):
         return Reply(self._started(spec, await outcome), None)
 
     def _keep(self, pid: Pid, spec: ChildSpec, *, by_hand: bool) -> None:
-        if self.runtime.reports.wants_progress:
-            started = offender(spec, pid)
-            report = ProgressReport(supervisor=repr(self.pid), started=started, by_hand=by_hand)
-            self.runtime.reports.send(report)
+        report_progress(self.pid, spec, pid, by_hand=by_hand)
         if spec.restart is Restart.TEMPORARY:
             spec = self._without_start(spec)
         self._children[pid] = spec
@@ -281,7 +279,7 @@ class _Server(GenServer[None]):
             spec.restart is Restart.TRANSIENT and not clean
         )
         if restarts or not clean:
-            self._report(SupervisorLabel.CHILD_TERMINATED, spec, pid, reason)
+            report_child(self.pid, SupervisorLabel.CHILD_TERMINATED, spec, pid, reason)
         if not restarts:
             return NoReply(None)
         backoff = self._flags.backoff
@@ -295,7 +293,7 @@ class _Server(GenServer[None]):
         """Count one attempt; make it, now or after the back-off, unless it was one too many."""
         if not self._window.allows(self.runtime.clock()):
             why = "reached_max_restart_intensity"
-            self._report(SupervisorLabel.SHUTDOWN, waiting.spec, pid, why)
+            report_child(self.pid, SupervisorLabel.SHUTDOWN, waiting.spec, pid, why)
             self._restarting.pop(pid, None)
             return Stop(SHUTDOWN, None)
         self._restarting[pid] = waiting
@@ -333,7 +331,7 @@ class _Server(GenServer[None]):
         self, pid: Pid, waiting: _Waiting, outcome: Outcome
     ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
         if isinstance(outcome, StartFailure):
-            self._report(SupervisorLabel.START_ERROR, waiting.spec, pid, outcome.reason)
+            report_child(self.pid, SupervisorLabel.START_ERROR, waiting.spec, pid, outcome.reason)
             if self._flags.backoff is not None:
                 return self._restart(pid, waiting)
             self.pid.send(_TryAgain(pid))
@@ -356,7 +354,7 @@ class _Server(GenServer[None]):
             return Reply(NotFoundError(f"there is no child {pid!r}"), None)
         reason = await stop_child(self.pid, pid, spec)
         if not was_expected(spec, reason):
-            self._report(SupervisorLabel.SHUTDOWN_ERROR, spec, pid, reason)
+            report_child(self.pid, SupervisorLabel.SHUTDOWN_ERROR, spec, pid, reason)
         return Reply(None, None)
 
     async def _await_end(self, wait: ExitWait, spec: ChildSpec, begun: float) -> None:
@@ -376,9 +374,9 @@ class _Server(GenServer[None]):
             wait, spec = next(entry for entry in odd if bounded_text(entry[0].reason) == text)
             shown = wait.pid if number == 1 else None
             label = SupervisorLabel.SHUTDOWN_ERROR
-            self._report(label, spec, shown, wait.reason, nb_children=number)
+            report_child(self.pid, label, spec, shown, wait.reason, nb_children=number)
 
-    # Answers and reports.
+    # Answers.
 
     def _list(self) -> list[ChildInfo]:
         running = [
@@ -395,24 +393,6 @@ class _Server(GenServer[None]):
         supervisors = sum(spec.type is ChildType.SUPERVISOR for spec in specs)
         active = sum(pid.is_alive() for pid in self._children)
         return ChildCounts(len(specs), active, supervisors, len(specs) - supervisors)
-
-    def _report(
-        self,
-        label: SupervisorLabel,
-        spec: ChildSpec,
-        pid: Pid | None,
-        reason: object,
-        nb_children: int = 1,
-    ) -> None:
-        self.runtime.reports.send(
-            SupervisorReport(
-                label=label,
-                supervisor=repr(self.pid),
-                offender=offender(spec, pid, nb_children),
-                reason=reason,
-                reason_text=bounded_text(reason),
-            )
-        )
 
 
 def _deadline_s(spec: ChildSpec) -> float:

@@ -4,6 +4,8 @@ A process is one slotted object, its `Pid`. While it is idle it has no task, no 
 mailbox is None, one envelope, or a deque when there are more. The behaviours (`otp.gen_server`, `otp.plain_process`)
 subclass `Pid` and say how a message is handled. The fields of a `Pid` belong to this package; users call its methods.
 Of Erlang's processes not ported: pre-emption, priorities, hibernation.
+
+Longer than most: a process is one object, and its death touches everything it has.
 """
 
 from __future__ import annotations
@@ -434,6 +436,7 @@ class Pid:
         if self._rare is not None:
             self._finish_rare(self._rare, reason)
         self.release()
+        self.parent = None  # or a line of processes that start each other would never be freed
         _fail_calls(mailbox, reason)
         self._tell(reason)
         runtime.deliver_signals()

@@ -4,6 +4,8 @@ Where "too many restarts" is decided: `restart_window`; what happens then: `Supe
 Stopping one child: `child_start.stop_child`. A restart that fails is tried again by a message to itself, so calls,
 exits and its own shutdown are served in between.
 
+Longer than most: its calls, ends and restarts all work on the same few fields, and read best side by side.
+
 Source: supervisor(3) and supervisor.erl of OTP 25 to 27, checked against a running OTP 25.
 """
 
@@ -26,7 +28,7 @@ from otp.child_spec import (
     Strategy,
     SupervisorFlags,
 )
-from otp.child_start import Outcome, StartFailure, offender, run_start, stop_child, was_expected
+from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import (
     AlreadyPresentError,
     AlreadyStartedError,
@@ -41,8 +43,9 @@ from otp.errors import (
 from otp.exit_reason import SHUTDOWN, is_clean
 from otp.gen_server import GenServer
 from otp.process import Exit, Pid
-from otp.reports import ProgressReport, SupervisorLabel, SupervisorReport, bounded_text
+from otp.reports import SupervisorLabel, bounded_text
 from otp.restart_window import RestartWindow
+from otp.supervision_reports import report_child, report_progress
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -271,7 +274,7 @@ class SupervisorServer(GenServer[None]):
             child.status = _Status.RUNNING
             child.since = self.runtime.clock()
             self._by_pid[outcome.pid] = child
-            self._report_progress(child, by_hand=by_hand)
+            report_progress(self.pid, child.spec, outcome.pid, by_hand=by_hand)
             if child.spec.restart is Restart.TEMPORARY:
                 child.spec = child.spec.without_start()
         elif outcome is None and child.spec.restart is Restart.TEMPORARY:
@@ -479,21 +482,7 @@ class SupervisorServer(GenServer[None]):
     # Reports.
 
     def _report(self, label: SupervisorLabel, child: _Child, reason: object) -> None:
-        self.runtime.reports.send(
-            SupervisorReport(
-                label=label,
-                supervisor=repr(self.pid),
-                offender=offender(child.spec, child.pid),
-                reason=reason,
-                reason_text=bounded_text(reason),
-            )
-        )
-
-    def _report_progress(self, child: _Child, *, by_hand: bool) -> None:
-        if self.runtime.reports.wants_progress:
-            started = offender(child.spec, child.pid)
-            report = ProgressReport(supervisor=repr(self.pid), started=started, by_hand=by_hand)
-            self.runtime.reports.send(report)
+        report_child(self.pid, label, child.spec, child.pid, reason)
 
 
 def _not_found(child_id: object) -> Refused:

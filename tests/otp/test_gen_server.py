@@ -406,8 +406,6 @@ def test_plain_timeout_comes_unless_a_message_does(runtime, script):
     assert instance.seen[-1] == TIMEOUT
 
 
-@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout")
-@pytest.mark.otp("gen_server_SUITE", "start_event_timeout")
 def test_timeout_may_carry_its_own_message(runtime, script):
     server, instance = script(lambda server: Ok([], Timeout(1.0, "late")))
     runtime.advance(1.0)
@@ -419,8 +417,6 @@ def test_timeout_may_carry_its_own_message(runtime, script):
     assert "again" not in instance.seen
 
 
-@pytest.mark.otp("gen_server_SUITE", "start_event_timeout_zero")
-@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout_zero")
 def test_zero_timeout_with_a_message_comes_before_queued_ones(runtime, script):
     def init(server):
         server.pid.send("queued")

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import itertools
 import time
 
@@ -14,6 +15,7 @@ from otp import (
     NoProcessError,
     NoReply,
     ReceiveTimeoutError,
+    Reply,
     Runtime,
     cancel_timer,
     demonitor,
@@ -330,6 +332,48 @@ def test_messages_sent_before_dying_arrive_before_the_exit(play):
         return got == [0, 1, 2, Exit(pid, "bye")]
 
     assert play(body)
+
+
+def test_processes_that_start_each_other_are_freed(runtime):
+    async def starts_next(left):
+        if left:
+            spawn(starts_next, left - 1)
+        else:
+            await receive()
+
+    first = runtime.runtime.spawn(starts_next, 1000)
+    runtime.run_until_idle()
+    gc.collect()
+
+    assert runtime.stats().processes == 1
+    assert sum(type(found) is type(first) for found in gc.get_objects()) < 50
+
+
+@pytest.mark.otp("gen_server_SUITE", "call_with_huge_message_queue")
+def test_calls_stay_fast_with_a_huge_mailbox(runtime):
+    class Echo(GenServer[None]):
+        def init(self):
+            return None
+
+        def handle_call(self, request, from_, state):
+            return Reply(request, state)
+
+    echo = runtime.start(Echo())
+    cost_s = []
+
+    async def caller(waiting):
+        for number in range(waiting):
+            send(self_pid(), number)
+        begun = time.perf_counter()
+        for number in range(5000):
+            assert await echo.pid.call(number) == number
+        cost_s.append(time.perf_counter() - begun)
+
+    for waiting in (0, 250_000):
+        runtime.runtime.spawn(caller, waiting)
+        runtime.run_until_idle()
+
+    assert cost_s[1] < 10 * cost_s[0]
 
 
 def test_uncaught_exception_of_a_plain_process_is_its_reason(play):

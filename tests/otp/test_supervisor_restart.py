@@ -361,7 +361,6 @@ def test_inner_supervisor_that_gives_up_is_treated_by_its_restart_type(lab):
     assert listed == {"permanent": "new", "transient": None, "temporary": "gone"}
 
 
-@pytest.mark.otp("supervisor_SUITE", "simple_global_supervisor")
 def test_named_child_comes_back_under_its_name(lab):
     def start():
         return gen_server.start_link(lab.worker("a"), name="server")

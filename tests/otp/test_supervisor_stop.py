@@ -202,7 +202,6 @@ def test_report_about_a_huge_reason_stays_small(lab):
     assert len(reports[0].reason_text) <= 500
 
 
-@pytest.mark.otp("supervisor_SUITE", "scale_start_stop_many_children")
 def test_starting_and_stopping_children_scales_linearly(lab):
     def cost_s(number):
         sup = lab.start()
