@@ -76,6 +76,14 @@ class DriverPool:
             assert connection.driver is not None
             connection.task = self._begin(connection, self._mend(connection, connection.driver))
 
+    def verbs(self) -> dict[str, tuple[str, ...]]:
+        """The verbs of every driver that could be loaded, by the driver's name."""
+        return {
+            each.name: tuple(each.driver.info.verbs)
+            for each in self._connections.values()
+            if each.driver is not None
+        }
+
     def _begin(
         self, connection: _Connection, work: Coroutine[object, object, None]
     ) -> asyncio.Task[None]:

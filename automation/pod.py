@@ -134,7 +134,8 @@ class Pod:
 
     def stats(self, reports_pending: int, loop_lag_s: float) -> PodStats:
         """Say what was counted."""
-        return self._surroundings.counters.sample(self._table, reports_pending, loop_lag_s)
+        figures = self._surroundings.counters.sample(self._table, reports_pending, loop_lag_s)
+        return msgspec.structs.replace(figures, verbs=self._surroundings.drivers.verbs())
 
     def opened(self) -> None:
         """Wake those who waited to begin a unit, in the order they came."""

@@ -189,5 +189,5 @@ def _hand_out(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Excepti
         wrong = OutcomeUnknownError(f"{len(asks)} claims, {len(answers)} answers")
         answers = [wrong] * len(asks)
     for ask, answer in zip(asks, answers, strict=True):
-        if ask.memory.epoch == ask.epoch and ask.memory.pid is not None:
+        if ask.memory.pid is not None:
             ask.memory.pid.send(Claimed(ask.epoch, ask.driver, answer))

@@ -128,7 +128,7 @@ class Chaos:
         print(f"  {number.name} {victim}", flush=True)
         kill(victim.pid, number)
         if kind == "serve":
-            self.after_serve(victim.pid, number)
+            self.after_serve(number)
         else:
             self.until_gone(victim, number)
 
@@ -148,12 +148,8 @@ class Chaos:
                 kill(victim.pid, signal.SIGKILL)
             time.sleep(0.05)
 
-    def after_serve(self, pid: int, number: signal.Signals) -> None:
-        """A stopped parent goes on later; a dead one takes everything with it and is started again."""
-        if number is signal.SIGSTOP:
-            time.sleep(2)
-            kill(pid, signal.SIGCONT)
-            return
+    def after_serve(self, number: signal.Signals) -> None:
+        """The parent takes everything with it, a stopped one too; it is started again."""
         begin = time.monotonic()
         while left := marked_processes(self.server.mark):
             if time.monotonic() - begin > GONE_WITHIN_S + SLACK_S:

@@ -151,6 +151,7 @@ class Gateway:
         pod = self._view.pods.get(peer.link.peer.node)
         if pod is not None:
             pod.stats = stats.stats
+            pod.verbs.update(stats.stats.verbs)
 
     def reported(self, peer: Peer, reports: list[Report]) -> None:
         """Pass on a pod's reports; keep those of root and zones."""

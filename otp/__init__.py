@@ -5,7 +5,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, supervisor, sys
+from otp import dynamic_supervisor, gen_server, gen_statem, supervisor, sys
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -77,6 +77,7 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.gen_statem import GenStatem
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
@@ -86,6 +87,7 @@ from otp.reports import (
     ProgressReport,
     Report,
     ServerReport,
+    StatemReport,
     SupervisorLabel,
     SupervisorReport,
 )
@@ -123,6 +125,7 @@ __all__ = [
     "ExitError",
     "From",
     "GenServer",
+    "GenStatem",
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
@@ -148,6 +151,7 @@ __all__ = [
     "StartChildError",
     "StartError",
     "Started",
+    "StatemReport",
     "Stop",
     "StopReply",
     "Strategy",
@@ -167,6 +171,7 @@ __all__ = [
     "dynamic_supervisor",
     "exit",
     "gen_server",
+    "gen_statem",
     "is_clean",
     "link",
     "monitor",

@@ -228,6 +228,11 @@ class Pid:
         """Why it ended; None while it lives."""
         return self.mailbox.reason if isinstance(self.mailbox, DeadLetters) else None
 
+    @property
+    def hibernated(self) -> bool:
+        """Tell whether it waits for a message in hibernation; only a gen_statem keeps count of that."""
+        return False
+
     # What the behaviours implement.
 
     initial_call: str  # what it runs, for reports

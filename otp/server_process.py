@@ -9,7 +9,7 @@ Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container
 from types import CoroutineType
 from typing import Any, Final, Protocol
 
@@ -84,6 +84,7 @@ class ServerPid(Pid):
     """The process of a `GenServer`: the receive loop around its callbacks."""
 
     __slots__ = ("envelope", "server", "state", "timeout")
+    init_special: Container[type] = frozenset({Ok, Ignore, Stop, CoroutineType})  # not the state
 
     def __init__(self, runtime: Runtime, parent: Pid | None, server: Server) -> None:
         super().__init__(runtime, parent)
@@ -110,7 +111,7 @@ class ServerPid(Pid):
         self.envelope = _INIT
         try:
             result = self.server.init()
-            if type(result) in _INIT_SPECIAL:
+            if type(result) in self.init_special:
                 self._settle(result)
             else:
                 self.state = result
@@ -415,17 +416,13 @@ class ServerPid(Pid):
                 state=bounded_text(shown["state"]),
                 reason=shown["reason"],
                 reason_text=bounded_text(shown["reason"]),
-                log=tuple(bounded_text(event) for event in _iterable(shown["log"])),
+                log=sys_process.texts(shown["log"]),
+                label=self.rare.label,
             )
         )
         self.report_crash(self.initial_call, reason)
 
 
-def _iterable(log: object) -> Iterable[object]:
-    return log if isinstance(log, list | tuple) else (log,)
-
-
 _INIT: Final[Envelope] = (INIT, None, None)
-_INIT_SPECIAL: Final = frozenset({Ok, Ignore, Stop, CoroutineType})
 _CARRY_CALL: Final = frozenset({CALL, SYSTEM, TERMINATE})
 _GONE: Final[Any] = None  # the server of a process that has ended

@@ -420,6 +420,7 @@ class PodStats(Struct, frozen=True, array_like=True):
     handle_s: tuple[int, ...] = ()
     handle_s_sum: float = 0.0
     loop_lag_s: float = 0.0
+    verbs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of the drivers loaded here
 
 
 class Stats(Struct, frozen=True, array_like=True, tag="stats"):

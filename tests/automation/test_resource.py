@@ -464,6 +464,20 @@ def test_resource_defined_again_while_it_retires_comes_back(bench):
     assert bench.resource("r").state == "ready"
 
 
+def test_unit_that_crashes_a_retiring_process_is_settled_by_its_return(bench):
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.retire("r")
+    bench.define("r")
+    gate.set_exception(RuntimeError("bug"))
+    bench.virtual.advance(5.0)
+
+    assert [s.unit for s in bench.ready()[-1].settled] == ["a"]
+
+
 def test_changed_definition_is_taken_on_between_two_units(bench):
     bench.define("r")
     gate = bench.future()
