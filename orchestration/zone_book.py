@@ -236,7 +236,7 @@ class ZoneBook:
             if resource.pod is not pod or resource.epoch[:3] >= before:
                 continue
             resource.is_open = False
-            resource.enter("undefined")
+            resource.enter("unreachable")
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 text = f"{pod.path} was lost: {reason}"
                 self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
