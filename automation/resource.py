@@ -7,6 +7,8 @@ It takes units from its mailbox in order and carries each command to a known end
 device runs as the process's one job, in an asyncio task; the process itself stays responsive and acts on
 wishes (cancel, retire, redefine) at the borders between commands. Everything it knows is in its
 `ResourceMemory`: a restart issues a new epoch, settles what is in doubt and goes on from there.
+
+Longer than most: one state machine, whose states and borders between commands read best side by side.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 It keeps nothing of its own: what is accepted is in the journal, what is known is in the view, what is
 decided is decided by the dispatchers. After a restart all of it is rebuilt from the journal.
+
+Longer than most: one method for each thing the API can ask.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The dispatcher process owns it. Methods take what happened and the time; they ch
 collect two things: `changes` for the journal, and `outbox`, the messages that may leave only after those
 changes are durable. So a unit is `dispatched` on disk before its pod hears of it, and a report is in the
 journal before it is acknowledged. Nothing here waits, and nothing knows a process or a socket.
+
+Longer than most: one method for each report, link and request, all on the same few fields.
 """
 
 from __future__ import annotations
