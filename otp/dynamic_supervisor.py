@@ -3,6 +3,8 @@
 Strategy is one_for_one; children are known by pid, ids may repeat. An idle child costs its supervisor two dict
 entries. After Elixir's DynamicSupervisor; OTP's simple_one_for_one is the same with one template.
 
+Longer than most: its public calls and the process behind them are read together.
+
 Source: dynamic_supervisor.ex of Elixir 1.18; supervisor(3) of OTP 27.
 """
 

@@ -4,6 +4,8 @@
 actions, stopping, crashing) goes through `_settle`, which follows one result to the next callback until the process
 may take its next message. `envelope` is what the slow path is at work on; it is None on the hot path.
 
+Longer than most: hot and slow path are two halves of one loop.
+
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
 
