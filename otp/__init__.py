@@ -6,6 +6,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 from __future__ import annotations
 
 from otp import dynamic_supervisor, gen_server, supervisor, sys
+from otp.address import Address, Name
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -98,6 +99,7 @@ __all__ = [
     "BRUTAL_KILL",
     "INFINITY",
     "TIMEOUT",
+    "Address",
     "AlreadyPresentError",
     "AlreadyStartedError",
     "AutoShutdown",
@@ -126,6 +128,7 @@ __all__ = [
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
+    "Name",
     "NameTakenError",
     "NoProcessError",
     "NoReply",
