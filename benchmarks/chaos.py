@@ -43,21 +43,21 @@ intensity = 1000
 [region.eu.zone.a.pod.p1]
 driver = "simulated"
 intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
+resource."d-{01..25}" = { class = "host", config = { latency = "500ms" } }
 [region.eu.zone.a.pod.p2]
 driver = "simulated"
 intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
+resource."d-{01..25}" = { class = "host", config = { latency = "500ms" } }
 [region.eu.zone.b]
 intensity = 1000
 [region.eu.zone.b.pod.p3]
 driver = "simulated"
 intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
+resource."d-{01..25}" = { class = "host", config = { latency = "500ms" } }
 [region.eu.zone.b.pod.p4]
 driver = "simulated"
 intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
+resource."d-{01..25}" = { class = "host", config = { latency = "500ms" } }
 """
 PODS = ("eu/a/p1", "eu/a/p2", "eu/b/p3", "eu/b/p4")
 
