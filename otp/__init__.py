@@ -5,12 +5,8 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from otp import dynamic_supervisor, gen_server, gen_statem, supervisor, sys
-=======
-from otp import dynamic_supervisor, gen_server, supervisor, sys
 from otp.address import Address, Name
->>>>>>> registry
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
