@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, Generic, TypeVar
 
 from otp import gen_server
+from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
 from otp.erlang import monitor
@@ -157,7 +158,7 @@ class GenStatem(Generic[StateT, DataT]):
         """
         return status
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start this machine in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)
         pid = StatemPid(runtime, parent, self, self.hibernate_after_s)
@@ -186,7 +187,7 @@ class _StartLimit:
 
 
 def start_link(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
     """Start `machine` linked to the calling process, its parent.
 
@@ -208,7 +209,7 @@ def start_link(
 
 
 def start(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
     """Start `machine` without a link; otherwise as `start_link`."""
     runtime = self_process().runtime
@@ -216,14 +217,14 @@ def start(
 
 
 def start_monitor(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> tuple[Pid, Ref]:
     """Start `machine` without a link and monitor it; otherwise as `start_link`."""
     pid = start(machine, name=name, timeout_s=timeout_s)
     return pid, monitor(pid)
 
 
-def call(dest: Pid | str, request: object, timeout_s: float | None = None) -> Awaitable[Any]:
+def call(dest: Pid | Name, request: object, timeout_s: float | None = None) -> Awaitable[Any]:
     """Send an event ("call", from_) and wait for the reply, for ever unless `timeout_s` says otherwise."""
     return gen_server.call(dest, request, timeout_s)
 

@@ -408,7 +408,8 @@ class StatemPid(ServerPid):
 
     def _report(self, reason: object, envelope: Any) -> None:
         system = self.rare.system
-        queue = ((envelope[1],) if envelope else ()) + tuple(self.events)
+        failed_at = () if self.transition is None else (self.transition.event,)
+        queue = (*failed_at, *self.events)
         status = {
             **self._shown(None if system is None else system.debug),
             "queue": queue,
