@@ -6,6 +6,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 from __future__ import annotations
 
 from otp import dynamic_supervisor, gen_server, gen_statem, supervisor, sys
+from otp.address import Address, Name
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -100,6 +101,7 @@ __all__ = [
     "BRUTAL_KILL",
     "INFINITY",
     "TIMEOUT",
+    "Address",
     "AlreadyPresentError",
     "AlreadyStartedError",
     "AutoShutdown",
@@ -129,6 +131,7 @@ __all__ = [
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
+    "Name",
     "NameTakenError",
     "NoProcessError",
     "NoReply",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
+from otp.address import Name
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -87,19 +88,19 @@ class DynamicSupervisor:
         self.max_children = max_children
         self.backoff = backoff
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime`, linked to `parent` if there is one."""
         return _Server(self).start_in(runtime, parent=parent, name=name)
 
 
-def start_link(supervisor: DynamicSupervisor | None = None, *, name: str | None = None) -> Pid:
+def start_link(supervisor: DynamicSupervisor | None = None, *, name: Name | None = None) -> Pid:
     """Start a dynamic supervisor without children, linked to the calling process."""
     parent = self_process()
     server = supervisor or DynamicSupervisor()
     return server.start_in(parent.runtime, parent=parent, name=name)
 
 
-async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
+async def start_child(supervisor: Pid | Name, spec: ChildSpec) -> Pid | None:
     """Start one more child; None if its start said ignore, and then nothing is kept.
 
     Raises:
@@ -119,7 +120,7 @@ async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
     return cast("Pid | None", answer)
 
 
-async def terminate_child(supervisor: Pid | str, pid: Pid) -> None:
+async def terminate_child(supervisor: Pid | Name, pid: Pid) -> None:
     """Stop a child and forget it; one that is being restarted goes by its old pid.
 
     Raises:
@@ -130,12 +131,12 @@ async def terminate_child(supervisor: Pid | str, pid: Pid) -> None:
         raise answer
 
 
-async def which_children(supervisor: Pid | str) -> list[ChildInfo]:
+async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
     """List the children, in no promised order; ids are not shown, as in OTP."""
     return cast("list[ChildInfo]", await call(supervisor, ("which_children", None), None))
 
 
-async def count_children(supervisor: Pid | str) -> ChildCounts:
+async def count_children(supervisor: Pid | Name) -> ChildCounts:
     """Count the children."""
     return cast("ChildCounts", await call(supervisor, ("count_children", None), None))
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Any, Generic, TypeVar, overload
 
+from otp.address import Name
 from otp.callback_results import (
     TIMEOUT,
     CallResult,
@@ -117,7 +118,7 @@ class GenServer(Generic[StateT]):
         """
         return status
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start this server in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)
         pid = ServerPid(runtime, parent, self)
@@ -135,7 +136,7 @@ class GenServer(Generic[StateT]):
         )
 
 
-def start_link(server: GenServer[Any], *, name: str | None = None) -> Pid:
+def start_link(server: GenServer[Any], *, name: Name | None = None) -> Pid:
     """Start `server` linked to the calling process, its parent.
 
     When `init` is a coroutine, await the pid to wait for it.
@@ -148,33 +149,33 @@ def start_link(server: GenServer[Any], *, name: str | None = None) -> Pid:
     return server.start_in(parent.runtime, parent=parent, name=name)
 
 
-def start(server: GenServer[Any], *, name: str | None = None) -> Pid:
+def start(server: GenServer[Any], *, name: Name | None = None) -> Pid:
     """Start `server` without a link; otherwise as `start_link`."""
     return server.start_in(self_process().runtime, parent=None, name=name)
 
 
-def cast(dest: Pid | str, request: object) -> None:
+def cast(dest: Pid | Name, request: object) -> None:
     """Send `request` to `handle_cast`; nobody there: it vanishes."""
-    pid = self_process().runtime.names.get(dest) if isinstance(dest, str) else dest
+    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is not None:
         pid.post((CAST, request))
 
 
 @overload
 def call(
-    dest: Pid | str, request: Call[AnswerT_co], timeout_s: float | None = 5.0
+    dest: Pid | Name, request: Call[AnswerT_co], timeout_s: float | None = 5.0
 ) -> Awaitable[AnswerT_co]: ...
 
 
 @overload
-def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]: ...
+def call(dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]: ...
 
 
-def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]:
+def call(dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]:
     """Ask a server by pid or name, from inside a process; see `Pid.call`."""
-    if isinstance(dest, str):
-        return self_process().runtime.call(dest, request, timeout_s)
-    return dest.call(request, timeout_s)
+    if isinstance(dest, Pid):
+        return dest.call(request, timeout_s)
+    return self_process().runtime.call(dest, request, timeout_s)
 
 
 def reply(from_: From, value: object) -> None:
@@ -182,7 +183,7 @@ def reply(from_: From, value: object) -> None:
     from_.reply(value)
 
 
-async def stop(dest: Pid | str, reason: object = NORMAL, timeout_s: float | None = None) -> None:
+async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | None = None) -> None:
     """Make a server end with `reason`, through its `terminate`, and wait until it has.
 
     Raises:
@@ -193,7 +194,7 @@ async def stop(dest: Pid | str, reason: object = NORMAL, timeout_s: float | None
     """
     if timeout_s is not None and timeout_s < 0:
         raise ValueError(f"timeout_s is {timeout_s}, below zero")
-    pid = self_process().runtime.whereis(dest) if isinstance(dest, str) else dest
+    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is None or not pid.is_alive():
         raise NoProcessError(dest, ("stop", reason))
     wait = ExitWait(pid)

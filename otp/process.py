@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otp.address import Name
 from otp.envelope import (
     CALL,
     CAST,
@@ -58,7 +59,7 @@ class Down:
     """The monitored process ended; `target` is what was monitored, a pid or a name."""
 
     ref: Ref
-    target: Pid | str
+    target: Pid | Name
     reason: object
 
 
@@ -74,7 +75,7 @@ class Ref:
 
     __slots__ = ("label", "owner", "target")
 
-    def __init__(self, owner: Pid, target: Pid | None, label: Pid | str) -> None:
+    def __init__(self, owner: Pid, target: Pid | None, label: Pid | Name) -> None:
         self.owner = owner
         self.target = target
         self.label = label
@@ -397,7 +398,7 @@ class Pid:
         if self.watchers is not None:
             self.watchers.pop(watcher, None)
 
-    def monitoring(self) -> tuple[Pid | str, ...]:
+    def monitoring(self) -> tuple[Pid | Name, ...]:
         """Name what this process monitors."""
         return () if self._rare is None else tuple(ref.label for ref in self._rare.monitors)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import cast
 
+from otp.address import Name
 from otp.callback_results import Ignore
 from otp.child_spec import ChildSpec, SupervisorFlags
 from otp.gen_server import call
@@ -67,7 +68,7 @@ class Supervisor:
         """Return flags and children in start order; runs in the supervisor, also after each restart of it."""
         return self._flags, self._children
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime`, linked to `parent` if there is one."""
         return SupervisorServer(self).start_in(runtime, parent=parent, name=name)
 
@@ -76,7 +77,7 @@ def start_link(
     supervisor: Supervisor | SupervisorFlags,
     children: Iterable[ChildSpec] = (),
     *,
-    name: str | None = None,
+    name: Name | None = None,
 ) -> Pid:
     """Start a supervisor and its children, linked to the calling process.
 
@@ -97,7 +98,7 @@ async def start(
     supervisor: Supervisor | SupervisorFlags,
     children: Iterable[ChildSpec] = (),
     *,
-    name: str | None = None,
+    name: Name | None = None,
 ) -> Pid:
     """Start a supervisor from plain asyncio code, and wait for its children; raises as `start_link`."""
     if isinstance(supervisor, SupervisorFlags):
@@ -105,7 +106,7 @@ async def start(
     return await runtime.start_wait(supervisor, name)
 
 
-async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
+async def start_child(supervisor: Pid | Name, spec: ChildSpec) -> Pid | None:
     """Add a child, last in start order, and start it; None if its start said ignore.
 
     Raises:
@@ -117,13 +118,13 @@ async def start_child(supervisor: Pid | str, spec: ChildSpec) -> Pid | None:
     return (await start_child_with_info(supervisor, spec)).pid
 
 
-async def start_child_with_info(supervisor: Pid | str, spec: ChildSpec) -> StartAnswer:
+async def start_child_with_info(supervisor: Pid | Name, spec: ChildSpec) -> StartAnswer:
     """Start a child as `start_child` does; the answer also has the `info` its start returned."""
     check_spec(spec)
     return cast("StartAnswer", await _ask(supervisor, ("start_child", spec)))
 
 
-async def restart_child(supervisor: Pid | str, child_id: object) -> Pid | None:
+async def restart_child(supervisor: Pid | Name, child_id: object) -> Pid | None:
     """Start a child that is not running, from its stored spec.
 
     Raises:
@@ -134,7 +135,7 @@ async def restart_child(supervisor: Pid | str, child_id: object) -> Pid | None:
     return answer.pid
 
 
-async def terminate_child(supervisor: Pid | str, child_id: object) -> None:
+async def terminate_child(supervisor: Pid | Name, child_id: object) -> None:
     """Stop a child and keep its spec (a temporary child's goes too); stopped already is fine.
 
     Raises:
@@ -143,7 +144,7 @@ async def terminate_child(supervisor: Pid | str, child_id: object) -> None:
     await _ask(supervisor, ("terminate_child", child_id))
 
 
-async def delete_child(supervisor: Pid | str, child_id: object) -> None:
+async def delete_child(supervisor: Pid | Name, child_id: object) -> None:
     """Forget the spec of a child that is not running.
 
     Raises:
@@ -152,27 +153,27 @@ async def delete_child(supervisor: Pid | str, child_id: object) -> None:
     await _ask(supervisor, ("delete_child", child_id))
 
 
-async def which_children(supervisor: Pid | str) -> list[ChildInfo]:
+async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
     """List the children, newest first."""
     return cast("list[ChildInfo]", await _ask(supervisor, ("which_children", None)))
 
 
-async def which_child(supervisor: Pid | str, child_id: object) -> ChildInfo:
+async def which_child(supervisor: Pid | Name, child_id: object) -> ChildInfo:
     """Look one child up; raises NotFoundError."""
     return cast("ChildInfo", await _ask(supervisor, ("which_child", child_id)))
 
 
-async def count_children(supervisor: Pid | str) -> ChildCounts:
+async def count_children(supervisor: Pid | Name) -> ChildCounts:
     """Count the children."""
     return cast("ChildCounts", await _ask(supervisor, ("count_children", None)))
 
 
-async def get_childspec(supervisor: Pid | str, child_id: object) -> ChildSpec:
+async def get_childspec(supervisor: Pid | Name, child_id: object) -> ChildSpec:
     """Give the spec of a child; raises NotFoundError."""
     return cast("ChildSpec", await _ask(supervisor, ("get_childspec", child_id)))
 
 
-async def _ask(supervisor: Pid | str, request: tuple[str, object]) -> object:
+async def _ask(supervisor: Pid | Name, request: tuple[str, object]) -> object:
     answer = await call(supervisor, request, None)
     if isinstance(answer, Refused):
         raise answer.error
