@@ -210,7 +210,6 @@ class ZoneBook:
     def pod_up(self, pod: PodView, epoch: Epoch, inventory: Inventory) -> None:
         """A link to the incarnation `epoch` of `pod` is there, and this is what it has."""
         pod.is_live = False
-        pod.verbs.update(inventory.verbs)
         if epoch > pod.reported_epoch:
             self.pod_dead(pod, epoch, "a newer incarnation is there")
             pod.reported_epoch, pod.last_report = epoch, 0

@@ -30,6 +30,7 @@ from rpc.messages import (
     Finished,
     Inventory,
     NodeLost,
+    PodStats,
     Ready,
     Report,
     ResourceInventory,
@@ -38,6 +39,7 @@ from rpc.messages import (
     Settled,
     SetTree,
     Started,
+    Stats,
     Welcome,
     decode_down,
     encode,
@@ -138,7 +140,8 @@ class Node:
             ResourceInventory(path, epoch, "ready", tuple(self.held.get(path, ())))
             for path, epoch in self.resources.items()
         )
-        link.send(Inventory(there, self.last, self.revision, {"simulated": ("set", "create")}))
+        link.send(Inventory(there, self.last, self.revision))
+        link.send(Stats(PodStats(verbs={"simulated": ("set", "create")})))
         link.send_many([Report(seq, 0.0, body) for seq, body in self.unacked.items()])
         return self
 
