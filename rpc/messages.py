@@ -218,7 +218,9 @@ class Inventory(Struct, frozen=True, array_like=True, tag="inventory"):
     resources: tuple[ResourceInventory, ...] = ()
     last_report: int = 0
     revision: int = 0  # of the definitions it has
-    verbs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by driver, of those it has open
+    verbs: dict[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # by driver, of those it has open
 
 
 class Fault(Struct, frozen=True, array_like=True):
