@@ -20,6 +20,7 @@ __all__ = [
     "NotFoundError",
     "OtpError",
     "ReceiveTimeoutError",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "SupervisorError",
@@ -150,6 +151,10 @@ class ChildRunningError(SupervisorError):
 
 class ChildRestartingError(SupervisorError):
     """The child is about to be restarted."""
+
+
+class SimpleOneForOneError(SupervisorError):
+    """The children of a simple_one_for_one supervisor have no ids, only pids."""
 
 
 class MaxChildrenError(SupervisorError):
