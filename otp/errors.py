@@ -22,6 +22,7 @@ __all__ = [
     "NotFoundError",
     "OtpError",
     "ReceiveTimeoutError",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "SupervisorError",
@@ -152,6 +153,10 @@ class ChildRunningError(SupervisorError):
 
 class ChildRestartingError(SupervisorError):
     """The child is about to be restarted."""
+
+
+class SimpleOneForOneError(SupervisorError):
+    """The children of a simple_one_for_one supervisor have no ids, only pids."""
 
 
 class MaxChildrenError(SupervisorError):
