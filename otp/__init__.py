@@ -5,7 +5,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, supervisor, sys
+from otp import dynamic_supervisor, gen_server, registry, supervisor, sys, task
 from otp.address import Address, Name
 from otp.child_spec import (
     BRUTAL_KILL,
@@ -81,6 +81,7 @@ from otp.gen_server import (
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
+from otp.registry import Registry, Via
 from otp.reports import (
     CrashReport,
     Offender,
@@ -92,6 +93,7 @@ from otp.reports import (
 )
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
+from otp.task import Task
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -142,6 +144,7 @@ __all__ = [
     "Raised",
     "ReceiveTimeoutError",
     "Ref",
+    "Registry",
     "Reply",
     "Report",
     "Restart",
@@ -160,9 +163,11 @@ __all__ = [
     "SupervisorFlagsError",
     "SupervisorLabel",
     "SupervisorReport",
+    "Task",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
+    "Via",
     "call",
     "cancel_timer",
     "cast",
@@ -177,6 +182,7 @@ __all__ = [
     "receive",
     "register",
     "registered",
+    "registry",
     "reply",
     "self_pid",
     "send",
@@ -186,6 +192,7 @@ __all__ = [
     "stop",
     "supervisor",
     "sys",
+    "task",
     "trap_exit",
     "unlink",
     "unregister",
