@@ -92,6 +92,17 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
+from otp.request_ids import (
+    Failed,
+    Replied,
+    RequestId,
+    RequestIds,
+    Response,
+    check_response,
+    receive_response,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.timers import TimerRef
@@ -125,6 +136,7 @@ __all__ = [
     "DynamicSupervisor",
     "Exit",
     "ExitError",
+    "Failed",
     "From",
     "GenServer",
     "GenStatem",
@@ -145,8 +157,12 @@ __all__ = [
     "Raised",
     "ReceiveTimeoutError",
     "Ref",
+    "Replied",
     "Reply",
     "Report",
+    "RequestId",
+    "RequestIds",
+    "Response",
     "Restart",
     "Runtime",
     "RuntimeStats",
@@ -170,6 +186,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "check_response",
     "demonitor",
     "dynamic_supervisor",
     "exit",
@@ -180,12 +197,14 @@ __all__ = [
     "monitor",
     "process_info",
     "receive",
+    "receive_response",
     "register",
     "registered",
     "reply",
     "self_pid",
     "send",
     "send_after",
+    "send_request",
     "spawn",
     "spawn_link",
     "stop",
@@ -194,5 +213,6 @@ __all__ = [
     "trap_exit",
     "unlink",
     "unregister",
+    "wait_response",
     "whereis",
 ]

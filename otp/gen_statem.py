@@ -59,6 +59,7 @@ from otp.gen_statem_results import (
     StopAndReply,
 )
 from otp.process import Pid, Ref
+from otp.request_ids import check_response, receive_response, send_request, wait_response
 from otp.runtime import Runtime
 from otp.waiting import From, self_process
 
@@ -102,11 +103,15 @@ __all__ = [
     "StopAndReply",
     "call",
     "cast",
+    "check_response",
+    "receive_response",
     "reply",
+    "send_request",
     "start",
     "start_link",
     "start_monitor",
     "stop",
+    "wait_response",
 ]
 
 StateT = TypeVar("StateT")
