@@ -22,6 +22,7 @@ from otp.child_spec import INFINITY
 from otp.erlang import monitor
 from otp.errors import StartError, UndefinedCallbackError
 from otp.exit_reason import KILLED
+from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
 from otp.gen_statem_results import (
     CANCEL,
@@ -104,6 +105,7 @@ __all__ = [
     "call",
     "cast",
     "check_response",
+    "enter_loop",
     "receive_response",
     "reply",
     "send_request",
