@@ -184,10 +184,13 @@ class Engine:
             self.postponed.clear()
             self.timeouts.cancel(STATE_TIMEOUT)
         self.timeouts.cancel(TIMEOUT)
-        self._settle_for_end(transition)
+        self.state = transition.state
+        self.data = transition.data
+        self.hibernate = transition.hibernate
         if transition.timeouts:
             self.timeouts.set(transition.timeouts, self._note_timer)
-        self.events.extendleft(reversed(transition.inserted))
+        if transition.inserted:
+            self.events.extendleft(reversed(transition.inserted))
         self.transition = None
 
     def _settle_for_end(self, transition: Transition) -> None:

@@ -100,7 +100,6 @@ async def inbox():
     return [envelope[1] for envelope in me.queued()]
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_answer_can_be_waited_for_checked_and_timed(servers, inside):
     one = servers[0]
 
@@ -125,7 +124,6 @@ def test_answer_can_be_waited_for_checked_and_timed(servers, inside):
     ]
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_request_to_nobody_fails_as_an_answer_not_at_once(runtime, servers, inside):
     one = servers[0]
 
