@@ -15,7 +15,7 @@ from typing import Protocol
 from orchestration.journal.contract import Journal
 from orchestration.lane import QueuedUnit
 from orchestration.view import PodView, ResourceView
-from orchestration.zone_book import Outbox, ZoneBook
+from orchestration.zone_book import Moves, Outbox, ZoneBook
 from otp import Call, Cast, From, GenServer, NoReply, TimerRef, cancel_timer, send_after
 from rpc.messages import Down, Epoch, Inventory, Report
 
@@ -179,9 +179,9 @@ class Dispatcher(GenServer[ZoneBook]):
     def _settle(self, book: ZoneBook, then: Callable[[], None] | None = None) -> None:
         """Send what may go, journal what has changed, and arm the timer."""
         book.pump()
-        changes, outbox = book.take()
+        changes, outbox, moves = book.take()
         if changes or outbox or then is not None:
-            self._journal.record(changes, self._after(outbox, then))
+            self._journal.record(changes, self._after(outbox, moves, then))
         due_utc = book.next_tick_utc()
         if due_utc is not None and (self._tick_utc is None or due_utc < self._tick_utc):
             if self._timer is not None:
@@ -190,7 +190,9 @@ class Dispatcher(GenServer[ZoneBook]):
             wait_s = max(0.0, due_utc - self._clock_utc()) + 0.001  # so that it is past, not at
             self._timer = send_after(self.pid, wait_s, _Tick())
 
-    def _after(self, outbox: Outbox, then: Callable[[], None] | None) -> Callable[[], None]:
+    def _after(
+        self, outbox: Outbox, moves: Moves, then: Callable[[], None] | None
+    ) -> Callable[[], None]:
         """What to do once the commit is done: send over the links that were meant, if they still are."""
         batches: dict[str, tuple[Sender, list[Down]]] = {}
         for pod, message in outbox:
@@ -199,6 +201,7 @@ class Dispatcher(GenServer[ZoneBook]):
                 batches.setdefault(pod.path, (link, []))[1].append(message)
 
         def send() -> None:
+            self._book.note_durable(moves)
             for path, (link, messages) in batches.items():
                 if self._links.get(path) is link:
                     link.send_many(messages)

@@ -2,6 +2,8 @@
 
 It keeps nothing of its own: what is accepted is in the journal, what is known is in the view, what is
 decided is decided by the dispatchers. After a restart all of it is rebuilt from the journal.
+
+The module is longer than most: it is the whole of what the API may ask, one short method each.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The gateway and the dispatchers write it from the node's one loop, everybody else only reads. It is rebuilt
 after a restart: definitions, desired states and epochs from the journal, the rest from what the nodes say.
+
+Longer than most: every fact has a way in, for those who know it, and a way out, for those who ask.
 """
 
 from __future__ import annotations

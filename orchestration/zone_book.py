@@ -4,6 +4,9 @@ The dispatcher process owns it. Methods take what happened and the time; they ch
 collect two things: `changes` for the journal, and `outbox`, the messages that may leave only after those
 changes are durable. So a unit is `dispatched` on disk before its pod hears of it, and a report is in the
 journal before it is acknowledged. Nothing here waits, and nothing knows a process or a socket.
+
+The module is longer than most: every transition of a unit goes through the one `_go` and the one `changes`,
+and which report may follow which is only seen with all of them side by side.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from rpc.messages import (
 )
 from rpc.messages import Down as DownMessage
 
-__all__ = ["ZoneBook"]
+__all__ = ["Moves", "Outbox", "ZoneBook"]
 
 DROPPED_PAUSE_S = 0.1  # before a lane whose unit was not taken is tried again
 _encode = msgspec.json.Encoder().encode
@@ -54,6 +57,7 @@ _EXECUTING, _IN_DOUBT = UnitState.EXECUTING, UnitState.IN_DOUBT
 _FLYING = frozenset({_DISPATCHED, _EXECUTING, _IN_DOUBT})
 
 Outbox = list[tuple[PodView, DownMessage]]
+Moves = list[tuple[UnitState, UnitState]]
 
 
 class ZoneBook:
@@ -76,6 +80,7 @@ class ZoneBook:
         self.changes = Changes()
         self.outbox: Outbox = []
         self.units: dict[str, QueuedUnit] = {}
+        self._moves: Moves = []
         self.late = 0  # reports about something that is over
         self._view = view
         self._figures = figures
@@ -117,6 +122,7 @@ class ZoneBook:
         lane.append(unit)
         self.units[unit.id] = unit
         self._count(resource, unit.state, 1)
+        self._view.units[unit.state] += 1
         if unit.state is _PENDING:
             self._dirty[resource.path] = resource
         limit_utc = recovery.deadline_utc(unit)
@@ -229,7 +235,7 @@ class ZoneBook:
             if resource.pod is not pod or resource.epoch[:3] >= before:
                 continue
             resource.is_open = False
-            resource.enter("undefined")
+            resource.enter("unreachable")
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 text = f"{pod.path} was lost: {reason}"
                 self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
@@ -544,11 +550,18 @@ class ZoneBook:
                 message = Dispatch(resource.path, resource.epoch, unit.message())
                 self.outbox.append((resource.pod, message))
 
-    def take(self) -> tuple[Changes, Outbox]:
-        """Hand over what has been collected."""
-        changes, outbox = self.changes, self.outbox
-        self.changes, self.outbox = Changes(), []
-        return changes, outbox
+    def take(self) -> tuple[Changes, Outbox, Moves]:
+        """Hand over what has been collected; `note_durable` is told of the moves once they are."""
+        collected = self.changes, self.outbox, self._moves
+        self.changes, self.outbox, self._moves = Changes(), [], []
+        return collected
+
+    def note_durable(self, moves: Moves) -> None:
+        """Count in the view what has become durable, not what is only decided."""
+        units = self._view.units
+        for before, after in moves:
+            units[before] -= 1
+            units[after] += 1
 
     # ── transitions ───────────────────────────────────────────────────────────────────────────
 
@@ -576,6 +589,7 @@ class ZoneBook:
         if verdict.state is not unit.state:
             self._count(resource, unit.state, -1)
             self._count(resource, verdict.state, 1)
+            self._moves.append((unit.state, verdict.state))
         self._write(unit, verdict, lane.path, detail, silent=silent)
         if verdict.next_attempt_utc is not None:
             heapq.heappush(self._timers, (verdict.next_attempt_utc, unit.seq, unit.id))
@@ -632,7 +646,6 @@ class ZoneBook:
         self.changes.events.append(row)
 
     def _count(self, resource: ResourceView, state: UnitState, by: int) -> None:
-        self._view.units[state] += by
         pod = resource.pod
         if state is _PENDING:
             resource.pending += by

@@ -3,6 +3,8 @@
 Starting, ending and callbacks that wait are those of a gen_server (`otp.server_process`); the order of events is the
 engine's (`otp.gen_statem_engine`).
 
+Longer than most: the queue and the order of what goes through it are one thing.
+
 Source: gen_statem(3) of OTP 25 to 27, checked against a running OTP 25.
 """
 

@@ -4,6 +4,8 @@
 actions, stopping, crashing) goes through `_settle`, which follows one result to the next callback until the process
 may take its next message. `envelope` is what the slow path is at work on; it is None on the hot path.
 
+Longer than most: hot and slow path are two halves of one loop.
+
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
 
@@ -128,6 +130,11 @@ class ServerPid(Pid):
             self.rare.starting = Starting(self.runtime)
         elif self.status == DEAD and self.rare.start_error is not None:
             raise self.rare.start_error
+
+    def become(self, server: Server) -> None:
+        """Leave the process to another server; only within a callback that waits or in init."""
+        self.server = server
+        server.pid = self
 
     def run(self, limit: int) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call per message would cost 10 %
         """Handle up to `limit` messages."""

@@ -4,6 +4,8 @@ It knows no thread and no loop: `SqliteJournal` puts a writer thread around it, 
 Rows travel as one JSON parameter per table and commit. One `sqlite3_step` then does a whole batch without
 the interpreter lock; with `executemany`, which takes the lock back for every row, a busy loop thread slows
 the writer from 170,000 rows/s to 1,400 (measured, CPython 3.11).
+
+Longer than most: every SQL statement of the journal is in this one place, beside the rows it reads or writes.
 """
 
 from __future__ import annotations

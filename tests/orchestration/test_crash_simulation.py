@@ -276,7 +276,7 @@ class World:
 
     def settle(self):
         self.book.pump()
-        changes, outbox = self.book.take()
+        changes, outbox, _ = self.book.take()
         if changes or outbox:
             self.waiting.append((changes, outbox))
 

@@ -30,6 +30,7 @@ from rpc.messages import (
     Finished,
     Inventory,
     NodeLost,
+    PodStats,
     Ready,
     Report,
     ResourceInventory,
@@ -38,6 +39,7 @@ from rpc.messages import (
     Settled,
     SetTree,
     Started,
+    Stats,
     Welcome,
     decode_down,
     encode,
@@ -139,6 +141,7 @@ class Node:
             for path, epoch in self.resources.items()
         )
         link.send(Inventory(there, self.last, self.revision))
+        link.send(Stats(PodStats(verbs={"simulated": ("set", "create")})))
         link.send_many([Report(seq, 0.0, body) for seq, body in self.unacked.items()])
         return self
 
@@ -295,6 +298,16 @@ async def test_unknown_names_and_empty_work_are_refused_with_a_hint(tier):
     assert (problem.status, [error["index"] for error in problem.errors]) == (422, [1, 2])
     assert problem.errors[0]["hint"] == f"did you mean '{RACK}/vm-1'?"
     assert (await tier.service.units(None, None, 10, None))[0] == []
+
+
+async def test_unknown_verb_is_refused_once_a_pod_has_told_its_verbs(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    await tier.service.submit([spec("vm-1", "sett")])
+    await tier.automation(RACK)
+
+    problem = await refusal(tier.service.submit([spec("vm-1", "sett")]))
+
+    assert problem.errors[0]["hint"] == "did you mean 'set'?"
 
 
 async def test_template_makes_its_resource_with_the_unit(tier):
@@ -586,3 +599,17 @@ async def test_lost_pod_shows_as_down_and_its_resources_unreachable(tier):
 
     assert tier.service.resource(f"{RACK}/vm-1").state == "unreachable"
     assert tier.service.pods()[0].ready == 0
+
+
+async def test_full_disk_is_told_as_such_and_accepts_nothing(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    connection = tier.journal._store._connection
+    used = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {used + 1}")
+
+    problem = await refusal(tier.service.submit([spec() for _ in range(2000)]))
+    connection.execute("PRAGMA max_page_count = 1000000")
+    answers = await tier.service.submit([spec()])
+
+    assert (problem.status, problem.code) == (507, "CLOUDCTL-E0250")
+    assert [answer.queued_before for answer in answers] == [0]
