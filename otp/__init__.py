@@ -108,6 +108,17 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
+from otp.request_ids import (
+    Failed,
+    Replied,
+    RequestId,
+    RequestIds,
+    Response,
+    check_response,
+    receive_response,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
@@ -146,6 +157,7 @@ __all__ = [
     "EventManager",
     "Exit",
     "ExitError",
+    "Failed",
     "From",
     "GenEventExit",
     "GenServer",
@@ -170,8 +182,12 @@ __all__ = [
     "ReceiveTimeoutError",
     "Ref",
     "Registry",
+    "Replied",
     "Reply",
     "Report",
+    "RequestId",
+    "RequestIds",
+    "Response",
     "Restart",
     "Runtime",
     "RuntimeStats",
@@ -199,6 +215,7 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
+    "check_response",
     "demonitor",
     "dynamic_supervisor",
     "exit",
@@ -210,6 +227,7 @@ __all__ = [
     "monitor",
     "process_info",
     "receive",
+    "receive_response",
     "register",
     "registered",
     "registry",
@@ -217,6 +235,7 @@ __all__ = [
     "self_pid",
     "send",
     "send_after",
+    "send_request",
     "spawn",
     "spawn_link",
     "stop",
@@ -227,5 +246,6 @@ __all__ = [
     "trap_exit",
     "unlink",
     "unregister",
+    "wait_response",
     "whereis",
 ]

@@ -22,6 +22,7 @@ from otp.child_spec import INFINITY
 from otp.erlang import monitor
 from otp.errors import StartError, UndefinedCallbackError
 from otp.exit_reason import KILLED
+from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
 from otp.gen_statem_results import (
     CANCEL,
@@ -59,6 +60,7 @@ from otp.gen_statem_results import (
     StopAndReply,
 )
 from otp.process import Pid, Ref
+from otp.request_ids import check_response, receive_response, send_request, wait_response
 from otp.runtime import Runtime
 from otp.waiting import From, self_process
 
@@ -102,11 +104,16 @@ __all__ = [
     "StopAndReply",
     "call",
     "cast",
+    "check_response",
+    "enter_loop",
+    "receive_response",
     "reply",
+    "send_request",
     "start",
     "start_link",
     "start_monitor",
     "stop",
+    "wait_response",
 ]
 
 StateT = TypeVar("StateT")
