@@ -5,7 +5,15 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, gen_statem, supervisor, sys
+from otp import (
+    dynamic_supervisor,
+    gen_event,
+    gen_server,
+    gen_statem,
+    supervisor,
+    supervisor_bridge,
+    sys,
+)
 from otp.address import Address, Name
 from otp.child_spec import (
     BRUTAL_KILL,
@@ -48,6 +56,8 @@ from otp.errors import (
     ChildRunningError,
     ChildSpecError,
     ExitError,
+    HandlerError,
+    HandlerNotFoundError,
     IgnoredError,
     MaxChildrenError,
     NameTakenError,
@@ -55,6 +65,7 @@ from otp.errors import (
     NotFoundError,
     OtpError,
     ReceiveTimeoutError,
+    SimpleOneForOneError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -62,6 +73,7 @@ from otp.errors import (
     UndefinedCallbackError,
 )
 from otp.exit_reason import Raised, is_clean
+from otp.gen_event import EventHandler, EventManager, GenEventExit
 from otp.gen_server import (
     TIMEOUT,
     Continue,
@@ -84,6 +96,7 @@ from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
 from otp.reports import (
     CrashReport,
+    EventHandlerReport,
     Offender,
     ProgressReport,
     Report,
@@ -94,6 +107,7 @@ from otp.reports import (
 )
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
+from otp.supervisor_bridge import SupervisorBridge
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -123,11 +137,17 @@ __all__ = [
     "CrashReport",
     "Down",
     "DynamicSupervisor",
+    "EventHandler",
+    "EventHandlerReport",
+    "EventManager",
     "Exit",
     "ExitError",
     "From",
+    "GenEventExit",
     "GenServer",
     "GenStatem",
+    "HandlerError",
+    "HandlerNotFoundError",
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
@@ -151,6 +171,7 @@ __all__ = [
     "Runtime",
     "RuntimeStats",
     "ServerReport",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "Started",
@@ -159,6 +180,7 @@ __all__ = [
     "StopReply",
     "Strategy",
     "Supervisor",
+    "SupervisorBridge",
     "SupervisorError",
     "SupervisorFlags",
     "SupervisorFlagsError",
@@ -173,6 +195,7 @@ __all__ = [
     "demonitor",
     "dynamic_supervisor",
     "exit",
+    "gen_event",
     "gen_server",
     "gen_statem",
     "is_clean",
@@ -190,6 +213,7 @@ __all__ = [
     "spawn_link",
     "stop",
     "supervisor",
+    "supervisor_bridge",
     "sys",
     "trap_exit",
     "unlink",

@@ -28,6 +28,7 @@ from otp.callback_results import (
     StopReply,
     Timeout,
 )
+from otp.child_spec_forms import ChildModule
 from otp.envelope import CAST, SYSTEM, AnswerT_co, Call
 from otp.errors import CallTimeoutError, ExitError, NoProcessError, UndefinedCallbackError
 from otp.exit_reason import NORMAL
@@ -62,7 +63,7 @@ _log = logging.getLogger("otp")
 StateT = TypeVar("StateT")
 
 
-class GenServer(Generic[StateT]):
+class GenServer(ChildModule, Generic[StateT]):
     """Subclass it, give it `init` and the callbacks it needs; each may be `async def`."""
 
     __slots__ = ("pid",)

@@ -4,6 +4,8 @@ What comes next is: inserted events, then after a change of state the postponed 
 left of the queue, then zero time-outs, then the mailbox. What one callback may do to all that is in
 `gen_statem_transition`; starting, ending and waiting callbacks are those of a gen_server (`otp.server_process`).
 
+Longer than most: the queue and the order of what goes through it are one thing.
+
 Source: gen_statem(3) of OTP 25 to 27, checked against a running OTP 25.
 """
 

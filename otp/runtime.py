@@ -207,7 +207,10 @@ class Runtime:
 
         Raises:
             AlreadyStartedError: somebody has it.
+            TypeError: it is no name.
         """
+        if name is not None and not isinstance(name, str | Address):
+            raise TypeError(f"a process is named by a str or an Address, not {name!r:.200}")
         holder = None if name is None else self.whereis(name)
         if holder is not None:
             raise AlreadyStartedError(holder)

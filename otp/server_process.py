@@ -131,6 +131,11 @@ class ServerPid(Pid):
         elif self.status == DEAD and self.rare.start_error is not None:
             raise self.rare.start_error
 
+    def become(self, server: Server) -> None:
+        """Leave the process to another server; only within a callback that waits or in init."""
+        self.server = server
+        server.pid = self
+
     def run(self, limit: int) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call per message would cost 10 %
         """Handle up to `limit` messages."""
         if self.status != READY:
