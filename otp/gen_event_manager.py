@@ -26,9 +26,10 @@ from otp.gen_server import GenServer
 from otp.process import Exit, Pid
 from otp.reports import EventHandlerReport, bounded_text
 from otp.runtime import Runtime
+from otp.supervision_answers import Refused
 from otp.waiting import From
 
-__all__ = ["Ask", "EventManager", "Refused"]
+__all__ = ["Ask", "EventManager"]
 
 
 class Ask:
@@ -42,15 +43,6 @@ class Ask:
 
     def __repr__(self) -> str:
         return f"({self.order}, {', '.join(bounded_text(each) for each in self.arguments)})"
-
-
-class Refused:
-    """The answer to an `Ask` that is raised in the caller."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: HandlerError) -> None:
-        self.error = error
 
 
 class EventManager(GenServer[list[Installed]]):
