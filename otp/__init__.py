@@ -5,7 +5,18 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, registry, supervisor, sys, task
+from otp import (
+    dynamic_supervisor,
+    gen_server,
+    partition_supervisor,
+    pg,
+    registry,
+    supervisor,
+    sys,
+    task,
+    task_stream,
+    task_supervisor,
+)
 from otp.address import Address, Name
 from otp.child_spec import (
     BRUTAL_KILL,
@@ -78,6 +89,7 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
@@ -94,6 +106,8 @@ from otp.reports import (
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -138,6 +152,8 @@ __all__ = [
     "Offender",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
@@ -164,10 +180,13 @@ __all__ = [
     "SupervisorLabel",
     "SupervisorReport",
     "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
@@ -178,6 +197,8 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "process_info",
     "receive",
     "register",
@@ -193,6 +214,8 @@ __all__ = [
     "supervisor",
     "sys",
     "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",
