@@ -169,6 +169,9 @@ class _Flow:
         self._owner: Pid | None = None
         self._running: dict[Task, _Item] = {}
         self._order: deque[_Item] = deque()  # to be handed out next: as begun, or as ended
+        # A task that has ended keeps its slot until its outcome is taken, or the consumer waits for another one:
+        # a slow consumer is not flooded, and one slow task does not hold up the others.
+        self._slots: set[_Item] = set()
         self._exhausted = False
         self._wait: _Wait | None = None
 
@@ -219,15 +222,21 @@ class _Flow:
         while True:
             await self._fill(owner)
             if self._order and self._order[0].outcome is not None:
-                return self._hand_out(self._order.popleft(), self._options)
+                item = self._order.popleft()
+                self._slots.discard(item)
+                return self._hand_out(item, self._options)
             if not self._running:
                 raise StopAsyncIteration
+            ended = {item for item in self._slots if item.outcome is not None}
+            if ended:
+                self._slots -= ended
+                continue
             self._wait = _Wait(owner.runtime)
             await self._wait
             self._wait = None
 
     async def _fill(self, owner: Pid) -> None:
-        while not self._exhausted and len(self._running) < self._options.max_concurrency:
+        while not self._exhausted and len(self._slots) < self._options.max_concurrency:
             try:
                 value = next(self._items)
             except StopIteration:
@@ -239,6 +248,7 @@ class _Flow:
 
     def _track(self, owner: Pid, item: _Item) -> None:
         self._running[item.task] = item
+        self._slots.add(item)
         if self._options.ordered:
             self._order.append(item)
         if item.task.outcome is not None:  # it was over before the supervisor had answered
