@@ -10,11 +10,15 @@ from otp import (
     gen_event,
     gen_server,
     gen_statem,
+    partition_supervisor,
+    pg,
     registry,
     supervisor,
     supervisor_bridge,
     sys,
     task,
+    task_stream,
+    task_supervisor,
 )
 from otp.address import Address, Name
 from otp.child_spec import (
@@ -93,6 +97,7 @@ from otp.gen_server import (
     stop,
 )
 from otp.gen_statem import GenStatem
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
@@ -123,6 +128,8 @@ from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
 from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -175,6 +182,8 @@ __all__ = [
     "Offender",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
@@ -208,10 +217,13 @@ __all__ = [
     "SupervisorLabel",
     "SupervisorReport",
     "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
@@ -225,6 +237,8 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "process_info",
     "receive",
     "receive_response",
@@ -243,6 +257,8 @@ __all__ = [
     "supervisor_bridge",
     "sys",
     "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",
