@@ -13,6 +13,7 @@ __all__ = [
     "Action",
     "CallResult",
     "Continue",
+    "Hibernate",
     "Ignore",
     "InitSpecial",
     "NoReply",
@@ -51,7 +52,16 @@ class Timeout:
         self.message = message
 
 
-Action = Continue | Timeout
+class Hibernate:
+    """Action: sleep deeply until the next message. Here that is a mark and nothing else: see `Pid.hibernated`."""
+
+    __slots__ = ("on",)
+
+    def __init__(self, *, on: bool = True) -> None:
+        self.on = on
+
+
+Action = Continue | Timeout | Hibernate
 
 
 class Ok(Generic[StateT]):

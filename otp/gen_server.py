@@ -2,7 +2,7 @@
 
 One instance of a `GenServer` subclass is one server; its state is passed to each callback and returned by it.
 Callbacks are `def`, or `async def` where they really wait; while one waits, the server handles nothing else.
-Of OTP not here: hibernation (an idle process is small anyway) and code change.
+Hibernation is a mark and nothing else: an idle process is small anyway. Of OTP not here: code change.
 
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
@@ -18,6 +18,7 @@ from otp.callback_results import (
     TIMEOUT,
     CallResult,
     Continue,
+    Hibernate,
     Ignore,
     InitSpecial,
     NoReply,
@@ -32,6 +33,8 @@ from otp.child_spec_forms import ChildModule
 from otp.envelope import CAST, SYSTEM, AnswerT_co, Call
 from otp.errors import CallTimeoutError, ExitError, NoProcessError, UndefinedCallbackError
 from otp.exit_reason import NORMAL
+from otp.gen_server_enter_loop import enter_loop
+from otp.hibernation import AutoHibernatingPid
 from otp.process import Pid
 from otp.reports import bounded_text
 from otp.runtime import Runtime
@@ -43,6 +46,7 @@ __all__ = [
     "CallResult",
     "Continue",
     "GenServer",
+    "Hibernate",
     "Ignore",
     "NoReply",
     "Ok",
@@ -53,6 +57,7 @@ __all__ = [
     "Timeout",
     "call",
     "cast",
+    "enter_loop",
     "reply",
     "start",
     "start_link",
@@ -69,6 +74,7 @@ class GenServer(ChildModule, Generic[StateT]):
     __slots__ = ("pid",)
 
     pid: Pid  # set before init runs
+    hibernate_after_s: float | None = None  # idle so long, it hibernates
 
     @property
     def runtime(self) -> Runtime:
@@ -122,7 +128,8 @@ class GenServer(ChildModule, Generic[StateT]):
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start this server in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)
-        pid = ServerPid(runtime, parent, self)
+        process = ServerPid if self.hibernate_after_s is None else AutoHibernatingPid
+        pid = process(runtime, parent, self)
         if parent is not None:
             pid.links = parent
             parent.add_link(pid)

@@ -20,6 +20,7 @@ from otp.callback_results import (
     PLAIN,
     TIMEOUT,
     Continue,
+    Hibernate,
     Ignore,
     NoReply,
     Ok,
@@ -54,7 +55,7 @@ from otp.sys_debug import Debug
 from otp.timers import TimerRef
 from otp.waiting import From, Starting, here
 
-__all__ = ["Server", "ServerPid"]
+__all__ = ["ASLEEP", "Server", "ServerPid"]
 
 
 class Server(Protocol):
@@ -68,6 +69,10 @@ class Server(Protocol):
     def handle_info(self, message: Any, state: Any) -> Any: ...
     def handle_continue(self, term: Any, state: Any) -> Any: ...
     def terminate(self, reason: Any, state: Any) -> Any: ...
+
+
+# In the place of a timeout: the server hibernates. A message takes it away as it would stop a timeout.
+ASLEEP: Final = TimerRef(0.0, None)
 
 
 class _TimeoutMessage:
@@ -95,6 +100,11 @@ class ServerPid(Pid):
         self.envelope: Envelope | None = None  # what the slow path is at work on
         self.timeout: TimerRef | None = None
         server.pid = self
+
+    @property
+    def hibernated(self) -> bool:
+        """Tell whether it waits for a message in hibernation."""
+        return self.timeout is ASLEEP and self.status == IDLE
 
     @property
     def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
@@ -313,6 +323,9 @@ class ServerPid(Pid):
             return self.server.handle_continue(action.term, self.state)
         if type(action) is Timeout:
             return self._start_timeout(action)
+        if type(action) is Hibernate:
+            self.timeout = ASLEEP if action.on else None
+            return PARKED
         return self._terminate(("bad_return_value", action), self.state)
 
     def _start_timeout(self, action: Timeout) -> Any:

@@ -28,7 +28,7 @@ from otp.reports import (
     bounded_text,
 )
 from otp.runtime import Runtime
-from otp.supervisor_process import Refused
+from otp.supervision_answers import Refused
 from otp.waiting import From, self_process
 
 __all__ = ["SupervisorBridge", "start_link"]
