@@ -140,7 +140,7 @@ ROUTES: tuple[TypedRoute[Any, Any], ...] = (
         handler=handlers.cancel,
         query=NoQuery,
         answer=UnitRecord,
-        problems=(problems.NO_SUCH_UNIT, problems.ALREADY_FINISHED, problems.NOT_CANCELLABLE),
+        problems=(problems.NO_SUCH_UNIT, problems.ALREADY_FINISHED),
     ),
     TypedRoute(
         method="GET",

@@ -33,7 +33,14 @@ from orchestration.client_target import Target, choose_target
 from orchestration.client_views import view_of
 from orchestration.client_work_file import read_units
 from orchestration.problems import ProblemError
-from orchestration.records import OnFailure, UnitSpec, VerifyAnswer
+from orchestration.records import (
+    TERMINAL,
+    OnFailure,
+    UnitRecord,
+    UnitSpec,
+    UnitState,
+    VerifyAnswer,
+)
 
 __all__ = [
     "Filter",
@@ -243,7 +250,12 @@ def cancel(settings: Settings, ids: tuple[str, ...]) -> None:
     """Cancel units of work."""
     with settings.client() as client:
         records = [client.cancel(unit_id.removeprefix("work/")) for unit_id in ids]
-    settings.console.records(view_of("work"), records)
+    console = settings.console
+    if console.is_machine or console.format == "name":
+        console.records(view_of("work"), records)
+        return
+    for record in records:
+        console.write(f"{record.id}: {_cancellation(record)}")
 
 
 def get(settings: Settings, kind: str, wanted: Filter, *, watch: bool) -> None:
@@ -318,6 +330,17 @@ def names(settings: Settings, kind: str, beginning: str) -> list[str]:
             return [view.name_of(record) for record in view.fetch(client, beginning)][:200]
     except ProblemError:
         return []
+
+
+def _cancellation(record: UnitRecord) -> str:
+    """Say what has become, or will, of a unit somebody has just cancelled."""
+    if record.state in TERMINAL:
+        return record.state.value
+    if record.state is UnitState.IN_DOUBT:
+        return "will be cancelled when its device has told how far it is, if commands are left"
+    if record.completed + 1 >= len(record.commands):
+        return "will be cancelled when the command in hand ends, unless that completes it"
+    return "will be cancelled when the command in hand ends"
 
 
 def _serve_options(metrics_listen: str | None) -> tuple[str, ...]:

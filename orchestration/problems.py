@@ -152,12 +152,6 @@ TOO_MANY_UNITS = _kind(
 ALREADY_FINISHED = _kind(
     230, 409, "The unit has already come to its end", "cloudctl describe work ID"
 )
-NOT_CANCELLABLE = _kind(
-    231,
-    409,
-    "The unit cannot be cancelled now",
-    "it is at its device; wait for its end: cloudctl describe work ID",
-)
 
 # Planning and applying.
 STALE_REVISION = _kind(

@@ -279,8 +279,11 @@ class Orchestrator:
     async def cancel(self, unit_id: str, /) -> UnitRecord:
         """Cancel a unit, or have it stopped at the next border between its commands.
 
+        The answer is durable: a record that is not cancelled yet has `cancel_requested`, and no command of
+        it is begun after the one in hand.
+
         Raises:
-            ProblemError: there is none, it is over, it cannot be stopped now, or the journal is in trouble.
+            ProblemError: there is none, it is over, or the journal is in trouble.
         """
         record = self.unit(unit_id)
         if record.state in TERMINAL:
@@ -293,11 +296,6 @@ class Orchestrator:
         record = self.unit(unit_id)
         if answer == "over" and record.state is not UnitState.CANCELLED:
             raise problems.ALREADY_FINISHED.error(f"{unit_id} is {record.state.value}")
-        if answer in ("unreachable", "doubtful"):
-            why = "its pod cannot be reached" if answer == "unreachable" else "it is in doubt"
-            raise problems.NOT_CANCELLABLE.error(
-                f"{unit_id}: {why}; it is cancelled if it turns out not to have been applied"
-            )
         return record
 
     async def wait(self, ids: Sequence[str], timeout_s: float, /) -> tuple[bool, list[UnitRecord]]:

@@ -101,6 +101,8 @@ class ZoneBook:
                 self._orphan(unit)
                 continue
             self._enter(resource, unit)
+            if unit.cancelling and unit.state is _PENDING:
+                self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
 
     def accept(self, units: Iterable[QueuedUnit]) -> None:
         """Queue units that have just been accepted, in order of acceptance."""
@@ -148,8 +150,12 @@ class ZoneBook:
     def cancel(self, unit_id: str) -> str:
         """Cancel a unit, or ask its pod to.
 
+        What cannot be done at once is journalled: it is done as soon as the unit is at a border, whatever
+        dies in between.
+
         Returns:
-            done, asked, doubtful (it must be settled first), unreachable, or over.
+            done, asked (it is cancelled if commands are left when its pod, or its settling, says how far
+            it is), or over.
         """
         unit = self.units.get(unit_id)
         if unit is None or unit.lane is None:
@@ -157,14 +163,18 @@ class ZoneBook:
         if unit.state is _PENDING:
             self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
             return "done"
-        unit.cancelling = True
-        if unit.state is _IN_DOUBT:
-            return "doubtful"
-        pod = self._view.resources[unit.lane.path].pod
-        if not pod.is_live:
-            return "unreachable"
-        self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+        resource = self._view.resources.get(unit.lane.path) or self._leaving[unit.lane.path]
+        if not unit.cancelling:
+            unit.cancelling = True
+            self.changes.cancels.append(unit.seq)
+            self._note("unit.cancel_requested", unit.id, resource, {"attempt": unit.attempt})
+        self._send_cancel(resource.pod, unit)
         return "asked"
+
+    def _send_cancel(self, pod: PodView, unit: QueuedUnit) -> None:
+        """Ask the pod again for what was promised; one that is away is asked when it is back."""
+        if unit.cancelling and unit.at_the_pod and unit.lane is not None and pod.is_live:
+            self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
 
     def remove(self, removed: Sequence[ResourceView]) -> None:
         """Follow an `apply`: these resources are to go, and what waits for them ends."""
@@ -254,6 +264,8 @@ class ZoneBook:
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 if unit.id not in held:
                     self._not_held(unit, pod)
+                else:
+                    self._send_cancel(pod, unit)
         self._believe(pod, inventory)
 
     def _not_held(self, unit: QueuedUnit, pod: PodView) -> None:

@@ -10,9 +10,11 @@ from otp import (
     gen_event,
     gen_server,
     gen_statem,
+    registry,
     supervisor,
     supervisor_bridge,
     sys,
+    task,
 )
 from otp.address import Address, Name
 from otp.child_spec import (
@@ -95,6 +97,7 @@ from otp.gen_statem import GenStatem
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
+from otp.registry import Registry, Via
 from otp.reports import (
     CrashReport,
     EventHandlerReport,
@@ -120,6 +123,7 @@ from otp.request_ids import (
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
+from otp.task import Task
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -179,6 +183,7 @@ __all__ = [
     "Raised",
     "ReceiveTimeoutError",
     "Ref",
+    "Registry",
     "Replied",
     "Reply",
     "Report",
@@ -204,9 +209,11 @@ __all__ = [
     "SupervisorFlagsError",
     "SupervisorLabel",
     "SupervisorReport",
+    "Task",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
+    "Via",
     "call",
     "cancel_timer",
     "cast",
@@ -225,6 +232,7 @@ __all__ = [
     "receive_response",
     "register",
     "registered",
+    "registry",
     "reply",
     "self_pid",
     "send",
@@ -236,6 +244,7 @@ __all__ = [
     "supervisor",
     "supervisor_bridge",
     "sys",
+    "task",
     "trap_exit",
     "unlink",
     "unregister",

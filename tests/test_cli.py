@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 import cli
-from orchestration.records import UnitState
+from orchestration.records import CommandSpec, UnitState
 from orchestration.state_folder import StateFolder
 from tests.orchestration.live_api import LiveApi, live_api, small_infrastructure
 
@@ -514,6 +515,39 @@ def test_cancel_shows_the_cancelled_unit(run, live):
     run("submit", "work", VM, "create")
 
     assert run("cancel", "work", "u-000001", "-o", "json").json["items"][0]["state"] == "cancelled"
+
+
+def test_cancel_says_what_will_become_of_the_unit(run, live):
+    run("submit", "work", VM, "create")
+    assert run("cancel", "work", "u-000001").out == "u-000001: cancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "completed", "says"),
+    [
+        (UnitState.EXECUTING, 0, "when the command in hand ends\n"),
+        (UnitState.EXECUTING, 1, "unless that completes it"),
+        (UnitState.IN_DOUBT, 0, "when its device has told how far it is"),
+    ],
+)
+def test_cancel_of_work_at_its_device_says_when(run, live, monkeypatch, state, completed, says):
+    run("submit", "work", VM, "create")
+    command = CommandSpec(verb="set")
+
+    async def cancel(unit_id):
+        live.orchestrator.records[unit_id] = msgspec.structs.replace(
+            live.orchestrator.records[unit_id],
+            state=state,
+            commands=(command, command),
+            completed=completed,
+            cancel_requested=True,
+        )
+        return live.orchestrator.records[unit_id]
+
+    monkeypatch.setattr(live.orchestrator, "cancel", cancel)
+
+    assert "u-000001: will be cancelled" in (out := run("cancel", "work", "u-000001").out)
+    assert says in out
 
 
 # Reading.

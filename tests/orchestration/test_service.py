@@ -498,6 +498,61 @@ async def test_running_unit_is_cancelled_by_its_pod(tier):
     assert await ended(tier.service, unit) == ["cancelled"]
 
 
+async def at_its_pod(tier, verbs=("set", "set")):
+    """A unit that its pod has in hand."""
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    root, pod = await tier.automation(RACK)
+    pod.on_dispatch = pod.hold
+    (unit,) = await tier.service.submit([spec("vm-1", *verbs)])
+    dispatch = await pod.saw(Dispatch)
+    return root, pod, unit, dispatch
+
+
+async def test_answered_cancel_is_sent_again_after_a_restart(tier):
+    _, pod, unit, dispatch = await at_its_pod(tier)
+    assert (await tier.service.cancel(unit.id)).cancel_requested
+    await pod.saw(Cancel)
+
+    service = await tier.restart()
+    await pod.saw(Cancel, 2)
+    pod.finish(dispatch, "cancelled")
+
+    assert await ended(service, unit) == ["cancelled"]
+    assert "cancel_requested" in await kinds(service, unit)
+    assert (await service.verify()).holds
+
+
+async def test_cancel_while_the_pod_is_away_is_accepted_and_follows_it(tier):
+    root, pod, unit, _ = await at_its_pod(tier)
+    pod.close()
+    root.report(NodeLost(RACK, "pod", 1, pod.epoch, "killed"))
+    async with asyncio.timeout(5), aclosing(tier.service.subscribe(0)) as followed:
+        while (await anext(followed)).kind != "unit.in_doubt":
+            pass
+
+    record = await tier.service.cancel(unit.id)
+    service = await tier.restart()
+    tier.node(RACK, "pod", (pod.epoch[0], 1, 2))
+
+    assert (record.state, record.cancel_requested) == (UnitState.IN_DOUBT, True)
+    assert await ended(service, unit) == ["cancelled"]
+    assert (await service.verify()).holds
+
+
+async def test_cancelled_unit_lost_on_its_way_is_not_sent_again(tier):
+    _, pod, unit, _ = await at_its_pod(tier)
+    pod.dialer.close()
+    pod.unacked = {}  # it dies before it says that it has begun
+    await tier.service.cancel(unit.id)
+
+    service = await tier.restart()
+    heir = tier.node(RACK, "pod", (pod.epoch[0], 1, 2))
+    heir.on_dispatch = heir.succeed
+
+    assert await ended(service, unit) == ["cancelled"]
+    assert [each for each in heir.messages if isinstance(each, Dispatch)] == []
+
+
 async def test_apply_with_a_stale_revision_is_refused(tier):
     await tier.service.apply(infrastructure("vm-1"), 0, False)
 
