@@ -109,17 +109,6 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
-from otp.request_ids import (
-    Failed,
-    Replied,
-    RequestId,
-    RequestIds,
-    Response,
-    check_response,
-    receive_response,
-    send_request,
-    wait_response,
-)
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
@@ -158,7 +147,6 @@ __all__ = [
     "EventManager",
     "Exit",
     "ExitError",
-    "Failed",
     "From",
     "GenEventExit",
     "GenServer",
@@ -184,12 +172,8 @@ __all__ = [
     "ReceiveTimeoutError",
     "Ref",
     "Registry",
-    "Replied",
     "Reply",
     "Report",
-    "RequestId",
-    "RequestIds",
-    "Response",
     "Restart",
     "Runtime",
     "RuntimeStats",
@@ -217,7 +201,6 @@ __all__ = [
     "call",
     "cancel_timer",
     "cast",
-    "check_response",
     "demonitor",
     "dynamic_supervisor",
     "exit",
@@ -229,7 +212,6 @@ __all__ = [
     "monitor",
     "process_info",
     "receive",
-    "receive_response",
     "register",
     "registered",
     "registry",
@@ -237,7 +219,6 @@ __all__ = [
     "self_pid",
     "send",
     "send_after",
-    "send_request",
     "spawn",
     "spawn_link",
     "stop",
@@ -248,6 +229,5 @@ __all__ = [
     "trap_exit",
     "unlink",
     "unregister",
-    "wait_response",
     "whereis",
 ]

@@ -17,13 +17,13 @@ from otp.callback_results import (
     TIMEOUT,
     Action,
     Continue,
-    Hibernate,
     NoReply,
     Reply,
     Stop,
     StopReply,
     Timeout,
 )
+from otp.child_spec import INFINITY
 from otp.entering import ToldToEnd, answer_sys, entering_process
 from otp.errors import ExitError, ReceiveTimeoutError
 from otp.exit_reason import is_clean, reason_of
@@ -91,7 +91,7 @@ class _Entered:
         """Handle what comes next; gives the action that its callback asked for."""
         if isinstance(action, Continue):
             return await self._follow(self.server.handle_continue(action.term, self.state))
-        if not isinstance(action, Timeout | Hibernate | None):
+        if not isinstance(action, Timeout | None):
             raise _Ending(("bad_return_value", action))
         message = self.message = await self._next_message(action)
         match message:
@@ -110,21 +110,22 @@ class _Entered:
 
     async def _next_message(self, action: Any) -> Any:
         clock = self.pid.runtime.clock
-        until = clock() + action.after_s if isinstance(action, Timeout) else None
-        first = isinstance(action, Timeout) and action.message is not PLAIN and action.after_s <= 0
-        while not first:
+        until = INFINITY
+        if isinstance(action, Timeout):
+            until = action.after_s + (0.0 if action.absolute else clock())
+            if action.message is not PLAIN and until <= clock():
+                return action.message
+        while True:
             try:
-                message = await receive(
-                    timeout_s=None if until is None else max(0.0, until - clock())
-                )
+                left_s = None if until == INFINITY else max(0.0, until - clock())
+                message = await receive(timeout_s=left_s)
             except ReceiveTimeoutError:
-                break
+                return TIMEOUT if action.message is PLAIN else action.message
             match message:
                 case ("system", From() as from_, request):
                     await answer_sys(request, from_, self, self.debug)
                 case _:
                     return message
-        return TIMEOUT if action.message is PLAIN else action.message
 
     async def _follow(self, result: Any, from_: From | None = None) -> Any:
         if isinstance(result, Awaitable):

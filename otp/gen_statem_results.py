@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from otp.callback_results import Hibernate, Ignore, Stop
+from otp.callback_results import Ignore, Stop
 from otp.waiting import From
 
 __all__ = [
@@ -101,6 +101,13 @@ class NextEvent:
 
     type: EventType
     content: object
+
+
+@dataclass(frozen=True, slots=True)
+class Hibernate:
+    """Action: sleep deeply until the next message. Here that is a mark and nothing else: see `Pid.hibernated`."""
+
+    on: bool = True
 
 
 @dataclass(frozen=True, slots=True)

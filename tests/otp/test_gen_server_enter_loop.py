@@ -1,4 +1,4 @@
-"""Plain processes that become servers, servers that hibernate, and their names."""
+"""Plain processes that become servers, and the reports of servers."""
 
 import asyncio
 import logging
@@ -8,21 +8,15 @@ import pytest
 from otp import (
     TIMEOUT,
     Address,
-    AlreadyStartedError,
     CallError,
     Continue,
     ExitError,
     GenServer,
     Hibernate,
-    Ignore,
-    IgnoredError,
-    NoProcessError,
     NoReply,
-    Ok,
     OtpError,
     Reply,
     ServerReport,
-    StartError,
     Stop,
     StopReply,
     Timeout,
@@ -253,126 +247,6 @@ def test_entered_server_answers_sys(runtime, enter):
     runtime.run(sys.terminate(entered.pid, "shutdown"))
     runtime.run_until_idle()
     assert (entered.pid.exit_reason, server.ends) == ("shutdown", ["shutdown"])
-
-
-@pytest.mark.otp("gen_server_SUITE", "hibernate")
-@pytest.mark.parametrize("how", ["init", "call", "cast", "info", "continue"])
-def test_hibernating_server_wakes_for_any_message(runtime, how):
-    class Sleepy(Noting):
-        def init(self):
-            return Ok([], Hibernate()) if how == "init" else []
-
-    server = runtime.start(Sleepy())
-    orders = {
-        "init": lambda: None,
-        "call": lambda: server.call(Hibernate()),
-        "cast": lambda: server.cast(Hibernate()),
-        "info": lambda: server.send(Hibernate()),
-        "continue": lambda: server.cast(Continue(Hibernate())),
-    }
-    orders[how]()
-    runtime.run_until_idle()
-
-    assert server.pid.hibernated
-    runtime.run(sys.suspend(server.pid))
-    runtime.run(sys.resume(server.pid))
-    runtime.run_until_idle()
-    assert server.pid.hibernated
-    server.send("wake up")
-    runtime.run_until_idle()
-    assert not server.pid.hibernated
-
-
-@pytest.mark.otp("gen_server_SUITE", "auto_hibernate")
-@pytest.mark.parametrize("how", ["init", "call", "cast", "info"])
-def test_idle_server_hibernates_by_itself_after_its_time(runtime, how):
-    class Sleepy(Noting):
-        hibernate_after_s = 1.0
-
-    server = runtime.start(Sleepy())
-    orders = {
-        "init": lambda: None,
-        "call": lambda: server.call("state"),
-        "cast": lambda: server.cast("c"),
-        "info": lambda: server.send("m"),
-    }
-    if how != "init":
-        runtime.advance(1.1)
-        assert server.pid.hibernated
-    orders[how]()
-    runtime.advance(0.9)
-    assert not server.pid.hibernated
-    runtime.advance(0.2)
-    assert server.pid.hibernated
-
-
-@pytest.mark.otp("gen_server_SUITE", "auto_hibernate")
-def test_server_with_a_timeout_stays_awake_for_it(runtime):
-    class Sleepy(Noting):
-        hibernate_after_s = 1.0
-
-    server = runtime.start(Sleepy())
-    server.cast(Timeout(3.0))
-    runtime.advance(2.0)
-    assert not server.pid.hibernated
-    runtime.advance(1.5)
-    assert runtime.run(sys.get_state(server.pid))[1:] == [TIMEOUT]
-    runtime.advance(1.0)
-    assert server.pid.hibernated
-
-
-@pytest.mark.otp("gen_server_SUITE", "start")
-@pytest.mark.parametrize("name", [None, "server", Book()], ids=["anonymous", "local", "via"])
-@pytest.mark.parametrize("start", [gen_server.start, gen_server.start_link])
-def test_server_starts_under_every_kind_of_name(runtime, name, start):
-    async def body():
-        outcome.append(start(Noting(), name=name))
-        if name is not None:
-            with pytest.raises(AlreadyStartedError) as failure:
-                start(Noting(), name=name)
-            outcome.append(failure.value.pid)
-            outcome.append(await gen_server.call(name, "state"))
-        for first, expected in ((Ignore(), IgnoredError), (Stop("no"), StartError)):
-            refusing = Noting()
-            refusing.init = lambda first=first: first
-            with pytest.raises(expected):
-                start(refusing, name="other")
-        await asyncio.sleep(1.0)
-
-    outcome = []
-    pid = runtime.runtime.spawn(body)
-    runtime.run_until_idle()
-
-    assert pid.is_alive(), pid.exit_reason
-    assert (pid in outcome[0].linked()) == (start is gen_server.start_link)
-    assert outcome[1:] == ([] if name is None else [outcome[0], []])
-
-
-@pytest.mark.otp("gen_server_SUITE", "stop5")
-@pytest.mark.otp("gen_server_SUITE", "stop6")
-@pytest.mark.otp("gen_server_SUITE", "stop7")
-@pytest.mark.parametrize("name", ["server", Book()], ids=["local", "via"])
-def test_stop_by_every_kind_of_name(runtime, name):
-    async def body():
-        await gen_server.stop(name)
-        with pytest.raises(NoProcessError):
-            await gen_server.stop(name)
-        return True
-
-    server = Noting()
-    pid = runtime.runtime.start(server, name)
-
-    async def main():
-        done = runtime.loop.create_future()
-
-        async def inside():
-            done.set_result(await body())
-
-        runtime.runtime.spawn(inside)
-        return await done
-
-    assert runtime.run(main())
-    assert (pid.exit_reason, server.ends) == ("normal", ["normal"])
 
 
 @pytest.mark.otp("gen_server_SUITE", "format_log_2")
