@@ -10,11 +10,15 @@ from otp import (
     gen_event,
     gen_server,
     gen_statem,
+    partition_supervisor,
+    pg,
     registry,
     supervisor,
     supervisor_bridge,
     sys,
     task,
+    task_stream,
+    task_supervisor,
 )
 from otp.address import Address, Name
 from otp.child_spec import (
@@ -94,6 +98,7 @@ from otp.gen_server import (
     stop,
 )
 from otp.gen_statem import GenStatem
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
@@ -113,6 +118,8 @@ from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
 from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -165,6 +172,8 @@ __all__ = [
     "Offender",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
@@ -194,10 +203,13 @@ __all__ = [
     "SupervisorLabel",
     "SupervisorReport",
     "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
@@ -210,6 +222,8 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "process_info",
     "receive",
     "register",
@@ -226,6 +240,8 @@ __all__ = [
     "supervisor_bridge",
     "sys",
     "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",
