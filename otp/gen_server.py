@@ -40,6 +40,7 @@ from otp.errors import (
     UndefinedCallbackError,
 )
 from otp.exit_reason import NORMAL
+from otp.gen_server_enter_loop import enter_loop
 from otp.node_names import OnNode
 from otp.process import Pid, Ref
 from otp.reports import bounded_text
@@ -90,6 +91,7 @@ __all__ = [
     "call",
     "cast",
     "check_response",
+    "enter_loop",
     "multi_call",
     "receive_response",
     "reply",
