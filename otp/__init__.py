@@ -10,11 +10,15 @@ from otp import (
     gen_event,
     gen_server,
     gen_statem,
+    partition_supervisor,
+    pg,
     registry,
     supervisor,
     supervisor_bridge,
     sys,
     task,
+    task_stream,
+    task_supervisor,
 )
 from otp.address import Address, Name
 from otp.child_spec import (
@@ -80,6 +84,7 @@ from otp.gen_server import (
     TIMEOUT,
     Continue,
     GenServer,
+    Hibernate,
     Ignore,
     NoReply,
     Ok,
@@ -93,6 +98,7 @@ from otp.gen_server import (
     stop,
 )
 from otp.gen_statem import GenStatem
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
@@ -108,21 +114,12 @@ from otp.reports import (
     SupervisorLabel,
     SupervisorReport,
 )
-from otp.request_ids import (
-    Failed,
-    Replied,
-    RequestId,
-    RequestIds,
-    Response,
-    check_response,
-    receive_response,
-    send_request,
-    wait_response,
-)
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
 from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -157,13 +154,13 @@ __all__ = [
     "EventManager",
     "Exit",
     "ExitError",
-    "Failed",
     "From",
     "GenEventExit",
     "GenServer",
     "GenStatem",
     "HandlerError",
     "HandlerNotFoundError",
+    "Hibernate",
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
@@ -175,6 +172,8 @@ __all__ = [
     "Offender",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
@@ -182,12 +181,8 @@ __all__ = [
     "ReceiveTimeoutError",
     "Ref",
     "Registry",
-    "Replied",
     "Reply",
     "Report",
-    "RequestId",
-    "RequestIds",
-    "Response",
     "Restart",
     "Runtime",
     "RuntimeStats",
@@ -208,14 +203,16 @@ __all__ = [
     "SupervisorLabel",
     "SupervisorReport",
     "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
-    "check_response",
     "demonitor",
     "dynamic_supervisor",
     "exit",
@@ -225,9 +222,10 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "process_info",
     "receive",
-    "receive_response",
     "register",
     "registered",
     "registry",
@@ -235,7 +233,6 @@ __all__ = [
     "self_pid",
     "send",
     "send_after",
-    "send_request",
     "spawn",
     "spawn_link",
     "stop",
@@ -243,9 +240,10 @@ __all__ = [
     "supervisor_bridge",
     "sys",
     "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",
-    "wait_response",
     "whereis",
 ]

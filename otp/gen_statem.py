@@ -20,8 +20,7 @@ from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
 from otp.erlang import monitor
-from otp.errors import StartError, UndefinedCallbackError
-from otp.exit_reason import KILLED
+from otp.errors import UndefinedCallbackError
 from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
 from otp.gen_statem_results import (
@@ -60,8 +59,18 @@ from otp.gen_statem_results import (
     StopAndReply,
 )
 from otp.process import Pid, Ref
-from otp.request_ids import check_response, receive_response, send_request, wait_response
+from otp.requests import (
+    check_response,
+    receive_response,
+    reqids_add,
+    reqids_new,
+    reqids_size,
+    reqids_to_list,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime
+from otp.start_limit import limit_init
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -108,6 +117,10 @@ __all__ = [
     "enter_loop",
     "receive_response",
     "reply",
+    "reqids_add",
+    "reqids_new",
+    "reqids_size",
+    "reqids_to_list",
     "send_request",
     "start",
     "start_link",
@@ -178,21 +191,6 @@ class GenStatem(Generic[StateT, DataT]):
         return pid
 
 
-class _StartLimit:
-    """Kills a machine whose init takes too long."""
-
-    __slots__ = ("pid",)
-
-    def __init__(self, pid: Pid) -> None:
-        self.pid = pid
-
-    def expired(self) -> None:
-        """The time is up."""
-        if self.pid.initialising and self.pid.is_alive():
-            self.pid.rare.start_error = StartError("timeout")
-            self.pid.die(KILLED)
-
-
 def start_link(
     machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
@@ -212,7 +210,7 @@ def start_link(
         OtpError: no process calls.
     """
     parent = self_process()
-    return _limited(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
+    return limit_init(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
 
 
 def start(
@@ -220,7 +218,7 @@ def start(
 ) -> Pid:
     """Start `machine` without a link; otherwise as `start_link`."""
     runtime = self_process().runtime
-    return _limited(machine.start_in(runtime, parent=None, name=name), timeout_s)
+    return limit_init(machine.start_in(runtime, parent=None, name=name), timeout_s)
 
 
 def start_monitor(
@@ -243,9 +241,3 @@ def reply(replies: From | Reply | Iterable[Reply], value: object = None) -> None
         return
     for each in (replies,) if isinstance(replies, Reply) else replies:
         each.from_.reply(each.value)
-
-
-def _limited(pid: Pid, timeout_s: float | None) -> Pid:
-    if timeout_s is not None and pid.initialising:
-        pid.runtime.timers.start(timeout_s, _StartLimit(pid))
-    return pid

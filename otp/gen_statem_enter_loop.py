@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from otp import sys
 from otp.address import Name
-from otp.errors import ExitError, OtpError
+from otp.entering import ToldToEnd, answer_sys, entering_process
+from otp.errors import ExitError
 from otp.exit_reason import is_clean, reason_of
 from otp.gen_statem_engine import DONE, Engine, Machine
 from otp.gen_statem_timeouts import RunningTimeout
@@ -21,7 +21,7 @@ from otp.gen_statem_transition import Ending
 from otp.plain_process import PlainPid, receive
 from otp.process import Exit
 from otp.sys_debug import Debug
-from otp.waiting import From, self_process
+from otp.waiting import From
 
 __all__ = ["enter_loop"]
 
@@ -43,12 +43,7 @@ async def enter_loop(
             ("process_not_registered").
         OtpError: the caller is no plain process.
     """
-    me = self_process()
-    if not isinstance(me, PlainPid):
-        raise OtpError(f"{me!r} is no plain process: a behaviour cannot become another one")
-    if name is not None and me.runtime.whereis(name) is not me:
-        raise ExitError("process_not_registered")
-    await _Entered(me, machine, state, data).run(actions)
+    await _Entered(entering_process(name), machine, state, data).run(actions)
 
 
 class _Entered:
@@ -73,7 +68,7 @@ class _Entered:
                     await self._receive(await receive())
         except Ending as ending:
             await self._end(ending.reason)
-        except _Told as told:
+        except ToldToEnd as told:
             raise ExitError(told.reason) from None
         except Exception as error:  # noqa: BLE001 - the process loop
             await self._end(reason_of(error))
@@ -92,10 +87,7 @@ class _Entered:
             case ("$gen_cast", request):
                 event = ("cast", request)
             case ("system", From() as from_, request):
-                try:
-                    await sys.handle_system_msg(request, from_, self, self.debug, None)
-                except ExitError as error:
-                    raise _Told(error.reason) from None
+                await answer_sys(request, from_, self, self.debug)
                 return
             case Exit(pid=pid) if pid is self.pid.parent:
                 raise Ending(message.reason)
@@ -138,8 +130,3 @@ class _Entered:
     async def system_terminate(self, reason: object, misc: None) -> None:
         """End the machine."""
         await self._end(reason)
-
-
-class _Told(Exception):  # noqa: N818 - not an error: sys has ended the machine
-    def __init__(self, reason: object) -> None:
-        self.reason = reason

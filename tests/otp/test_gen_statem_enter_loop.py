@@ -97,8 +97,15 @@ class Elsewhere(Address):
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
-@pytest.mark.parametrize("name", ["taken", "nobody", Elsewhere()])
-def test_process_that_has_not_the_name_it_claims_ends(runtime, name):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("taken", "process_not_registered"),
+        ("nobody", "process_not_registered"),
+        (Elsewhere(), ("process_not_registered_via", "Elsewhere")),
+    ],
+)
+def test_process_that_has_not_the_name_it_claims_ends(runtime, name, reason):
     runtime.start(Entered(), "taken")
 
     async def body():
@@ -107,7 +114,7 @@ def test_process_that_has_not_the_name_it_claims_ends(runtime, name):
     pid = runtime.runtime.spawn(body)
     runtime.run_until_idle()
 
-    assert pid.exit_reason == "process_not_registered"
+    assert pid.exit_reason == reason
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
