@@ -193,6 +193,15 @@ ROUTES: tuple[TypedRoute[Any, Any], ...] = (
         problems=(problems.NO_SUCH_RESOURCE,),
     ),
     TypedRoute(
+        method="POST",
+        path="/v1/resources/{path:path}/reset",
+        summary="Bring back a resource that was set aside",
+        handler=handlers.reset,
+        query=NoQuery,
+        answer=ResourceRecord,
+        problems=(problems.NO_SUCH_RESOURCE, problems.NOT_SET_ASIDE, problems.JOURNAL_FAILED),
+    ),
+    TypedRoute(
         method="GET",
         path="/v1/events",
         summary="List events, or follow them with Accept: text/event-stream",

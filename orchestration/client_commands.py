@@ -54,6 +54,8 @@ __all__ = [
     "init",
     "names",
     "plan",
+    "reset",
+    "retry",
     "schema",
     "serve",
     "server_start",
@@ -258,6 +260,20 @@ def cancel(settings: Settings, ids: tuple[str, ...]) -> None:
         console.write(f"{record.id}: {_cancellation(record)}")
 
 
+def retry(settings: Settings, ids: tuple[str, ...]) -> None:
+    """Submit what is left of units that ended without success, as new units; prints their ids."""
+    with settings.client() as client:
+        units = [_rest_of(client.unit(unit_id.removeprefix("work/"))) for unit_id in ids]
+        client_submit.submit(client, settings.console, units, key=None, wait_s=None)
+
+
+def reset(settings: Settings, paths: tuple[str, ...]) -> None:
+    """Bring back resources that were set aside."""
+    with settings.client() as client:
+        records = [client.reset(path.removeprefix("resource/")) for path in paths]
+    settings.console.records(view_of("resources"), records)
+
+
 def get(settings: Settings, kind: str, wanted: Filter, *, watch: bool) -> None:
     """Show records of a kind."""
     with settings.client() as client:
@@ -341,6 +357,19 @@ def _cancellation(record: UnitRecord) -> str:
     if record.completed + 1 >= len(record.commands):
         return "will be cancelled when the command in hand ends, unless that completes it"
     return "will be cancelled when the command in hand ends"
+
+
+def _rest_of(record: UnitRecord) -> UnitSpec:
+    """Make a unit of the commands that are not applied; the key makes retrying twice retrying once."""
+    if record.state not in TERMINAL - {UnitState.SUCCEEDED}:
+        raise problems.RETRY_OF_WHAT.error(f"{record.id} is {record.state.value}")
+    return UnitSpec(
+        resource=record.resource,
+        commands=record.commands[record.completed :],
+        on_failure=record.on_failure,
+        idempotency_key=f"retry-{record.id}",
+        command_deadline_s=record.command_deadline_s,
+    )
 
 
 def _serve_options(metrics_listen: str | None) -> tuple[str, ...]:

@@ -153,6 +153,16 @@ ALREADY_FINISHED = _kind(
     230, 409, "The unit has already come to its end", "cloudctl describe work ID"
 )
 
+RETRY_OF_WHAT = _kind(
+    232, 0, "Only work that has ended without success can be retried", "cloudctl describe work ID"
+)
+NOT_SET_ASIDE = _kind(
+    233,
+    409,
+    "The resource is not set aside",
+    "only one that is set aside is brought back; one whose pod is down comes back with its pod",
+)
+
 # Planning and applying.
 STALE_REVISION = _kind(
     240, 412, "The infrastructure has changed since the plan", "plan again, then apply that plan"

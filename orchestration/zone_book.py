@@ -176,6 +176,15 @@ class ZoneBook:
         if unit.cancelling and unit.at_the_pod and unit.lane is not None and pod.is_live:
             self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
 
+    def reset(self, resource: ResourceView) -> bool:
+        """Have a resource that was set aside tried again; False if it is not, or cannot be now."""
+        if resource.state != "set_aside" or not resource.pod.is_live or resource.is_leaving:
+            return False
+        self._note("resource.reset", resource.path, resource, {"detail": resource.detail})
+        resource.enter("initialised", "brought back")
+        self.define([resource])
+        return True
+
     def remove(self, removed: Sequence[ResourceView]) -> None:
         """Follow an `apply`: these resources are to go, and what waits for them ends."""
         paths: dict[str, tuple[PodView, list[str]]] = {}
@@ -284,7 +293,7 @@ class ZoneBook:
                 self.outbox.append((pod, Retire(self._view.revision, (each.path,))))
                 continue
             resource.take_epoch(each.epoch)
-            resource.enter(each.state)
+            self._believe_state(resource, each.state)
             resource.is_open = each.state in ("ready", "executing")
             self._dirty[each.path] = resource
         if inventory.revision != self._view.revision:
@@ -293,6 +302,12 @@ class ZoneBook:
         missing = [each for path, each in pod.resources.items() if path not in there]
         if missing:
             self.define(missing)
+
+    def _believe_state(self, resource: ResourceView, state: str) -> None:
+        """Take a state that was told before; why it is so was told then, unless we are new."""
+        if state != resource.state:
+            resource.enter(state)
+            resource.suspect_utc = self._clock_utc()
 
     def _define_all(self, pod: PodView) -> None:
         everything = tuple(self._definition(each) for each in pod.resources.values())
@@ -497,6 +512,7 @@ class ZoneBook:
         if unit is not None:
             resource.is_open = False
             resource.enter("suspect", body.reason)
+            resource.suspect_utc = self._clock_utc()
             detail = {"unit": body.unit, "index": body.index, "reason": body.reason}
             self._note("resource.suspect", resource.path, resource, detail)
 

@@ -550,6 +550,36 @@ def test_cancel_of_work_at_its_device_says_when(run, live, monkeypatch, state, c
     assert says in out
 
 
+def test_retry_submits_what_is_left_once(run, live):
+    run("submit", "work", VM, "create")
+    record = live.orchestrator.records["u-000001"]
+    commands = tuple(CommandSpec(verb=verb) for verb in ("create", "start", "set"))
+    live.orchestrator.records["u-000001"] = msgspec.structs.replace(
+        record, state=UnitState.QUARANTINED, commands=commands, completed=1
+    )
+
+    first = run("retry", "work", "u-000001").out
+    again = run("retry", "work", "u-000001").out
+
+    assert first == again == "u-000002\n"
+    assert live.orchestrator.records["u-000002"].commands == commands[1:]
+
+
+def test_retry_of_work_that_goes_on_is_refused(run, live):
+    run("submit", "work", VM, "create")
+    ended = run("retry", "work", "u-000001")
+
+    assert (ended.status, len(live.orchestrator.records)) == (1, 1)
+    assert "u-000001 is pending" in ended.err
+
+
+def test_reset_brings_back_what_was_set_aside(run, live):
+    live.orchestrator.resource_state = "set_aside"
+
+    assert run("reset", "resource", VM, "-o", "name").out == f"resource/{VM}\n"
+    assert "CLOUDCTL-E0233" in run("reset", "resource", VM).err
+
+
 # Reading.
 
 
