@@ -6,6 +6,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 from __future__ import annotations
 
 from otp import (
+    application,
     dynamic_supervisor,
     gen_server,
     partition_supervisor,
@@ -18,6 +19,7 @@ from otp import (
     task_supervisor,
 )
 from otp.address import Address, Name
+from otp.application import Application, ApplicationController, ApplicationSpec
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -118,6 +120,9 @@ __all__ = [
     "Address",
     "AlreadyPresentError",
     "AlreadyStartedError",
+    "Application",
+    "ApplicationController",
+    "ApplicationSpec",
     "AutoShutdown",
     "Backoff",
     "Call",
@@ -185,6 +190,7 @@ __all__ = [
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "application",
     "async_stream",
     "async_stream_nolink",
     "call",
