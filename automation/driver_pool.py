@@ -2,7 +2,7 @@
 
 A driver that cannot be loaded is the business of its own resources alone: they are told why and stay
 `initialised`. One that cannot be opened is tried again for ever, with back-off. Plain state driven by the
-loop; it lives as long as its pod.
+loop; it lives as long as its pod, and its connections end with the pod's process.
 """
 
 from __future__ import annotations
@@ -76,20 +76,13 @@ class DriverPool:
             assert connection.driver is not None
             connection.task = self._begin(connection, self._mend(connection, connection.driver))
 
-    async def close(self) -> None:
-        """Close every driver; those that resist are left behind with the process."""
-        connections = list(self._connections.values())
-        self._connections.clear()
-        for connection in connections:
-            if connection.task is not None:
-                connection.task.cancel()
-        closing = [
-            asyncio.ensure_future(connection.driver.close())
-            for connection in connections
-            if connection.driver is not None
-        ]
-        if closing:
-            await asyncio.wait(closing, timeout=_GRACE_S)
+    def verbs(self) -> dict[str, tuple[str, ...]]:
+        """The verbs of every driver that could be loaded, by the driver's name."""
+        return {
+            each.name: tuple(each.driver.info.verbs)
+            for each in self._connections.values()
+            if each.driver is not None
+        }
 
     def _begin(
         self, connection: _Connection, work: Coroutine[object, object, None]

@@ -28,11 +28,18 @@ from drivers.contract import (
     StepContext,
 )
 
-__all__ = ["GRACE_S", "LOOK_S", "not_applied", "run_command", "settle_command", "waits"]
+__all__ = [
+    "GRACE_S",
+    "LOOK_S",
+    "cancel_late",
+    "not_applied",
+    "run_command",
+    "settle_command",
+    "waits",
+]
 
-GRACE_S = (
-    1.0  # drivers keep their deadlines themselves; one that does not is cut off this much later
-)
+# Drivers keep their deadlines themselves; one that does not is cut off this much later.
+GRACE_S = 1.0
 LOOK_S = 10.0  # deadline of an observation
 
 _SETTLE_WAITS_S = (0.05, 5.0)
@@ -61,7 +68,6 @@ async def run_command(driver: Driver, ref: DeviceRef, step: Step, ctx: StepConte
             if isinstance(answer, Accepted):
                 answer = await _resume(driver, ref, answer, ctx)
     except TimeoutError as error:
-        await _cancel(driver, ref, step, ctx)
         raise OutcomeUnknownError(
             f"{ref.path}: {step.verb} took longer than {ctx.deadline_s:g} s"
         ) from error
@@ -74,8 +80,11 @@ async def settle_command(
     step: Step,
     ctx: StepContext,
     unknown: Callable[[str], None],
+    over_at: float,
 ) -> Observation | None:
     """Find out whether `step` was applied, however long it takes; None: it was not.
+
+    A step that still runs past `over_at` is cancelled, if it can be: it has had its time.
 
     Args:
         driver: the device's connection.
@@ -83,6 +92,7 @@ async def settle_command(
         step: what was asked of it.
         ctx: under which key.
         unknown: told each time the device cannot say yet.
+        over_at: when the step's deadline is over, in the loop's time.
 
     Raises:
         FinalError: the question itself was refused.
@@ -97,12 +107,24 @@ async def settle_command(
                 if settlement is Settlement.NOT_APPLIED:
                     return None
             unknown(f"{ref.path}: the device does not know yet how {step.verb} ended")
+            await cancel_late(driver, ref, ctx, over_at)
         except (FinalError, DeviceFaultError):
             raise
         except (DriverError, TimeoutError) as error:
             unknown(describe(error))
         await asyncio.sleep(wait_s)
     raise AssertionError("waits() never ends")
+
+
+async def cancel_late(driver: Driver, ref: DeviceRef, ctx: StepContext, over_at: float) -> None:
+    """Try to stop the step `ctx.key` once the loop's time is past `over_at`; `settle` says if it helped."""
+    if asyncio.get_running_loop().time() < over_at:
+        return
+    try:
+        async with asyncio.timeout(LOOK_S + GRACE_S):
+            await driver.cancel(ref, ctx)
+    except (DriverError, TimeoutError):
+        return
 
 
 def not_applied(ref: DeviceRef, step: Step) -> ConflictError:
@@ -143,13 +165,3 @@ async def _verify(
     if isinstance(answer, Done) and observation.marks and ctx.key not in observation.marks:
         raise OutcomeUnknownError(f"{ref.path}: the device said done and shows no {ctx.key}")
     return observation
-
-
-async def _cancel(driver: Driver, ref: DeviceRef, step: Step, ctx: StepContext) -> None:
-    if not driver.info.verbs[step.verb].cancellable:
-        return
-    try:
-        async with asyncio.timeout(LOOK_S + GRACE_S):
-            await driver.cancel(ref, ctx)
-    except (DriverError, TimeoutError):
-        return  # whether it helped is what `settle` finds out

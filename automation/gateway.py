@@ -94,6 +94,7 @@ class Gateway:
         self._dialer: Dialer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = node.loop.time()  # of the next figures
+        self._lag_s = 0.0  # by which the last ones were late
 
     @property
     def is_open(self) -> bool:
@@ -128,6 +129,12 @@ class Gateway:
             self._link.send(report)
         if len(self._outbox) > HIGH:
             self._is_clogged = True
+
+    def tell_figures(self) -> None:
+        """Send the owner's figures; a peer that does not take what it has been sent gets none on top."""
+        link, owner = self._link, self._owner
+        if link is not None and owner is not None and link.backlog < LOW:
+            link.send(Stats(owner.stats(len(self._outbox), self._lag_s)))
 
     def received(self, link: Link, messages: list[Down]) -> None:
         """Take a batch: acknowledgements are the gateway's own, the rest is the owner's."""
@@ -164,9 +171,7 @@ class Gateway:
 
     def _send_stats(self) -> None:
         loop = self._node.loop
-        lag_s = max(0.0, loop.time() - self._due_at)
-        # A peer that does not take what it has been sent gets no figures on top.
-        if self._link is not None and self._owner is not None and self._link.backlog < LOW:
-            self._link.send(Stats(self._owner.stats(len(self._outbox), lag_s)))
+        self._lag_s = max(0.0, loop.time() - self._due_at)
+        self.tell_figures()
         self._due_at = loop.time() + STATS_EVERY_S
         self._timer = loop.call_at(self._due_at, self._send_stats)

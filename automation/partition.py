@@ -135,7 +135,7 @@ class Partition(GenServer[dict[str, _Place]]):
             if place is None:
                 await self._add(places, _Place(group, member))
             elif place.member != member:
-                await self._change(place, member)
+                await self._change(places, place, member)
 
     async def _add(self, places: dict[str, _Place], place: _Place) -> None:
         name = place.member.name
@@ -147,25 +147,29 @@ class Partition(GenServer[dict[str, _Place]]):
             )
         except StartChildError as error:
             del places[name]
-            self._report(NodeLost(name, place.member.kind, 0, self._node.epoch, str(error.reason)))
-            if not self._is_trying_again:
-                self._is_trying_again = True
-                send_after(self.pid, _AGAIN_S, _Again())
+            self._not_started(place, error)
 
     async def _remove(self, places: dict[str, _Place], name: str) -> None:
         group = await self._supervise(places.pop(name).group)
         await supervisor.terminate_child(group, name)
         await supervisor.delete_child(group, name)
 
-    async def _change(self, place: _Place, member: Member) -> None:
+    async def _change(self, places: dict[str, _Place], place: _Place, member: Member) -> None:
         is_restart = place.member.fixed != member.fixed
         place.member = member
         if is_restart:
-            group = await self._supervise(place.group)
-            await supervisor.terminate_child(group, member.name)
-            await supervisor.restart_child(group, member.name)
+            # Removed and added, so that it is last in start order and its new flags count from here.
+            await self._remove(places, member.name)
+            await self._add(places, place)
         elif place.node is not None:
             place.node.tell(member.payload)
+
+    def _not_started(self, place: _Place, error: StartChildError) -> None:
+        member, parent = place.member, self._node
+        self._report(NodeLost(member.name, member.kind, 0, parent.epoch, str(error.reason)))
+        if not self._is_trying_again:
+            self._is_trying_again = True
+            send_after(self.pid, _AGAIN_S, _Again())
 
     def _start(self, place: _Place) -> Pid:
         """Start the node as its member says now; runs in the supervisor, at every restart."""

@@ -34,6 +34,8 @@ from otp import (
     Strategy,
     Supervisor,
     SupervisorFlags,
+    SupervisorLabel,
+    SupervisorReport,
     gen_server,
     supervisor,
 )
@@ -105,7 +107,9 @@ class Pod:
 
     async def start(self) -> Pid:
         """Start the processes; answers the top supervisor."""
-        self._runtime.reports.wants_progress = False  # one for each of 10,000 resources
+        reports = self._runtime.reports
+        reports.subscribe(self._heard)
+        reports.wants_progress = False  # one for each of 10,000 resources
         flags = SupervisorFlags(strategy=Strategy.ONE_FOR_ALL, intensity=0)
         return await self._runtime.start_wait(Supervisor(flags, self._children()))
 
@@ -130,7 +134,8 @@ class Pod:
 
     def stats(self, reports_pending: int, loop_lag_s: float) -> PodStats:
         """Say what was counted."""
-        return self._surroundings.counters.sample(self._table, reports_pending, loop_lag_s)
+        figures = self._surroundings.counters.sample(self._table, reports_pending, loop_lag_s)
+        return msgspec.structs.replace(figures, verbs=self._surroundings.drivers.verbs())
 
     def opened(self) -> None:
         """Wake those who waited to begin a unit, in the order they came."""
@@ -139,6 +144,16 @@ class Pod:
         for memory in blocked:
             if memory.pid is not None:
                 memory.pid.cast(WAKE)
+
+    def _heard(self, report: object) -> None:
+        """Count it when the resources' supervisor gives up; the node is about to end, so say it now."""
+        if (
+            isinstance(report, SupervisorReport)
+            and report.label is SupervisorLabel.SHUTDOWN
+            and report.supervisor == repr(self._resources)
+        ):
+            self._surroundings.counters.escalations += 1
+            self._surroundings.reporter.tell_figures()
 
     def _ask(self, ask: Ask) -> None:
         assert self._synchroniser is not None

@@ -97,7 +97,8 @@ class ResourceMemory:
     @property
     def is_urgent(self) -> bool:
         """Whether work waits for it: such resources are synchronised first."""
-        return self.definition.queued or bool(self.doubt) or len(self.mailbox) > 0
+        was_queued = self.definition.queued and self.incarnation <= 1  # when it was defined
+        return was_queued or bool(self.doubt)
 
     def begin(self, pod_epoch: Epoch) -> None:
         """Begin an incarnation: the next epoch, and the newest definition."""

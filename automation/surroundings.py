@@ -30,6 +30,9 @@ class Reporter(Protocol):
     def report(self, body: ReportBody) -> None:
         """Tell orchestration."""
 
+    def tell_figures(self) -> None:
+        """Send the node's figures now, not at the next second."""
+
 
 class Finishes:
     """How the latest units ended, so that one dispatched twice is told again and not run again."""

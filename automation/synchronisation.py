@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from automation.execution import LOOK_S, run_command, settle_command, waits
+from automation.execution import LOOK_S, cancel_late, run_command, settle_command, waits
 from automation.resource_memory import ResourceMemory
 from drivers.contract import (
     Driver,
@@ -22,11 +22,12 @@ from drivers.contract import (
 )
 from rpc.messages import Settled, Unit
 
-__all__ = ["Synchronised", "can_skip", "synchronise"]
+__all__ = ["Synchronised", "can_skip", "synchronise", "what_is_open"]
 
 MOST_ROUNDS = 8  # plans in a row that may fall short before the device counts as unruly
 
 _IN_FLIGHT_WAITS_S = (0.05, 2.0)
+_UNKNOWN_DEADLINE_S = 60.0  # of a step that nobody remembers; the contract's `longest_s`
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ def can_skip(driver: Driver, memory: ResourceMemory, observed: Observation) -> b
     if memory.desired is None or memory.set_aside:
         return True
     return not driver.plan(memory.desired, observed)
+
+
+def what_is_open(memory: ResourceMemory, observed: Observation) -> str:
+    """Say in one line why a resource is not ready at once."""
+    if observed.in_flight is not None:
+        return f"{observed.in_flight} still runs at the device"
+    if memory.doubt:
+        return f"settling {', '.join(unit.id for unit in memory.doubt)}"
+    return "bringing the device to its last known state"
 
 
 async def synchronise(
@@ -71,12 +81,28 @@ async def synchronise(
 async def _wait_for_in_flight(
     driver: Driver, memory: ResourceMemory, observed: Observation
 ) -> Observation:
+    began_at = asyncio.get_running_loop().time()
     for wait_s in waits(*_IN_FLIGHT_WAITS_S):
         if observed.in_flight is None:
             return observed
         await asyncio.sleep(wait_s)
+        ctx = _context_of(driver, memory, observed.in_flight)
+        await cancel_late(driver, memory.ref, ctx, began_at + ctx.deadline_s)
         observed = await driver.observe(memory.ref, LOOK_S)
     raise AssertionError("waits() never ends")
+
+
+def _context_of(driver: Driver, memory: ResourceMemory, key: str) -> StepContext:
+    """Under what a step runs that an earlier incarnation began; it gets its whole time once more."""
+    unit_id, _, number = key.rpartition("/")
+    index = int(number) if number.isdecimal() else 0
+    deadline_s = _UNKNOWN_DEADLINE_S
+    for unit in memory.doubt:
+        if unit.id == unit_id and index < len(unit.commands):
+            spec = driver.info.verbs.get(unit.commands[index].verb)
+            longest_s = _UNKNOWN_DEADLINE_S if spec is None else spec.longest_s
+            deadline_s = longest_s if unit.deadline_s is None else unit.deadline_s
+    return StepContext(unit=unit_id, index=index, epoch=memory.epoch, deadline_s=deadline_s)
 
 
 async def _settle(
@@ -134,11 +160,12 @@ async def _apply(driver: Driver, memory: ResourceMemory, step: Step, index: int)
         epoch=memory.epoch,
         deadline_s=driver.info.verbs[step.verb].longest_s,
     )
+    over_at = asyncio.get_running_loop().time() + ctx.deadline_s
     try:
         await run_command(driver, memory.ref, step, ctx)
     except OutcomeUnknownError:
         # Whether it was applied is seen by the next plan; what matters is that it is over.
-        await settle_command(driver, memory.ref, step, ctx, _ignore)
+        await settle_command(driver, memory.ref, step, ctx, _ignore, over_at)
 
 
 def _ignore(_reason: str) -> None:

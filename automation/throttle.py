@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from automation.execution import LOOK_S
 from automation.resource_memory import ResourceMemory
-from drivers.contract import Driver, Observation, OutcomeUnknownError
+from drivers.contract import Driver, DriverError, Observation, OutcomeUnknownError
 from otp import GenServer, NoReply, send_after
 from rpc.messages import Epoch
 
@@ -120,7 +120,11 @@ class Synchroniser(GenServer[Throttle]):
                 self._is_armed = False
             case _BatchDone(asks, task):
                 self._batches.discard(task)
-                _hand_out(asks, task)
+                if _is_spoilt(asks, task):
+                    for ask in asks:
+                        self._claim((ask,))
+                else:
+                    _hand_out(asks, task)
         self._grant(state)
         return NoReply(state)
 
@@ -168,6 +172,14 @@ def _by_driver(asks: Sequence[Ask]) -> list[tuple[Ask, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
+def _is_spoilt(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]) -> bool:
+    """Whether one device may have spoilt the batch for the others by an error of no declared kind."""
+    if len(asks) == 1 or task.cancelled():
+        return False
+    error = task.exception()
+    return error is not None and not isinstance(error, DriverError)
+
+
 def _hand_out(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Exception]]) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     answers: Sequence[Observation | BaseException] = (
@@ -177,5 +189,5 @@ def _hand_out(asks: Sequence[Ask], task: asyncio.Task[list[Observation | Excepti
         wrong = OutcomeUnknownError(f"{len(asks)} claims, {len(answers)} answers")
         answers = [wrong] * len(asks)
     for ask, answer in zip(asks, answers, strict=True):
-        if ask.memory.epoch == ask.epoch and ask.memory.pid is not None:
+        if ask.memory.pid is not None:
             ask.memory.pid.send(Claimed(ask.epoch, ask.driver, answer))

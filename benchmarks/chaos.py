@@ -35,31 +35,21 @@ KINDS = ("pod", "zone", "root", "admin", "logger", "launcher", "orchestration", 
 GONE_WITHIN_S = 5.0
 SLACK_S = 5.0  # for the machine: a bound that is generous on two busy cores
 
-FILE = """
-[infrastructure]
-name = "chaos"
-[region.eu.zone.a]
-intensity = 1000
-[region.eu.zone.a.pod.p1]
-driver = "simulated"
-intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
-[region.eu.zone.a.pod.p2]
-driver = "simulated"
-intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
-[region.eu.zone.b]
-intensity = 1000
-[region.eu.zone.b.pod.p3]
-driver = "simulated"
-intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
-[region.eu.zone.b.pod.p4]
-driver = "simulated"
-intensity = 1000
-resource."d-{01..25}" = { class = "host", config = { latency = "20ms" } }
-"""
 PODS = ("eu/a/p1", "eu/a/p2", "eu/b/p3", "eu/b/p4")
+ZONE = """
+[region.eu.zone.{}]
+intensity = 1000
+"""
+POD = """
+[region.eu.zone.{}.pod.{}]
+driver = "simulated"
+intensity = 1000
+resource."d-{{01..25}}" = {{ class = "host", config = {{ latency = "500ms" }} }}
+"""
+FILE = "".join(
+    ['[infrastructure]\nname = "chaos"\n', ZONE.format("a"), ZONE.format("b")]
+    + [POD.format(*pod.split("/")[1:]) for pod in PODS]
+)
 
 
 class Submitter(threading.Thread):
@@ -128,7 +118,7 @@ class Chaos:
         print(f"  {number.name} {victim}", flush=True)
         kill(victim.pid, number)
         if kind == "serve":
-            self.after_serve(victim.pid, number)
+            self.after_serve(number)
         else:
             self.until_gone(victim, number)
 
@@ -148,12 +138,8 @@ class Chaos:
                 kill(victim.pid, signal.SIGKILL)
             time.sleep(0.05)
 
-    def after_serve(self, pid: int, number: signal.Signals) -> None:
-        """A stopped parent goes on later; a dead one takes everything with it and is started again."""
-        if number is signal.SIGSTOP:
-            time.sleep(2)
-            kill(pid, signal.SIGCONT)
-            return
+    def after_serve(self, number: signal.Signals) -> None:
+        """The parent takes everything with it, a stopped one too; it is started again."""
         begin = time.monotonic()
         while left := marked_processes(self.server.mark):
             if time.monotonic() - begin > GONE_WITHIN_S + SLACK_S:

@@ -70,6 +70,7 @@ class Gateway:
         self._root_epoch = journal.root_epoch()
         self._listener: Listener | None = None
         self._claims: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def start(self, path: Path, cookie: bytes) -> None:
         """Listen on `path` for nodes that hold `cookie`."""
@@ -84,6 +85,7 @@ class Gateway:
 
     def close(self) -> None:
         """Close every link; the nodes dial again until somebody answers."""
+        self._is_closed = True
         if self._listener is not None:
             self._listener.close()
         for claim in self._claims:
@@ -105,6 +107,8 @@ class Gateway:
     def arrived(self, peer: Peer, inventory: Inventory) -> str:
         """Take a peer in, or say why not."""
         hello = peer.link.peer
+        if self._is_closed:
+            return "the orchestration node is stopping"
         if hello.protocol != PROTOCOL:
             return f"protocol {hello.protocol} is not {PROTOCOL}"
         if hello.kind == "root":
@@ -126,7 +130,7 @@ class Gateway:
     def gone(self, peer: Peer, reason: str) -> None:
         """A peer's link has ended."""
         name = peer.link.peer.node
-        if self._peers.get(name) is not peer:
+        if self._is_closed or self._peers.get(name) is not peer:
             return
         del self._peers[name]
         node = self._view.nodes.get(name)
@@ -147,9 +151,12 @@ class Gateway:
         pod = self._view.pods.get(peer.link.peer.node)
         if pod is not None:
             pod.stats = stats.stats
+            pod.verbs.update(stats.stats.verbs)
 
     def reported(self, peer: Peer, reports: list[Report]) -> None:
         """Pass on a pod's reports; keep those of root and zones."""
+        if self._is_closed:
+            return  # it is not acknowledged, so it comes again
         name = peer.link.peer.node
         pod = self._view.pods.get(name)
         if pod is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ import uvloop
 from orchestration import api, metrics_listener
 from orchestration.api_server import bind_unix
 from orchestration.figures import Figures
+from orchestration.gateway import Gateway
 from orchestration.journal.contract import JournalError
 from orchestration.journal.sqlite import SqliteJournal
 from orchestration.service import Orchestrator
@@ -98,9 +100,7 @@ async def _run(options: argparse.Namespace) -> int:
         folder=folder,
         metrics_address=options.metrics_listen or "",
     )
-    began = time.monotonic()
-    gateway = orchestrator.start()
-    _log.info("rebuilt from the journal", took_s=round(time.monotonic() - began, 3))
+    gateway = _rebuild(orchestrator)
     api_socket = bind_unix(folder.api_socket)
     await gateway.start(folder.orchestration_socket, folder.read_cookie())
     scrapes = None
@@ -122,6 +122,17 @@ async def _run(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     _log.info("stopped")
     return 0
+
+
+def _rebuild(orchestrator: Orchestrator) -> Gateway:
+    """Rebuild without the garbage collector: what comes stays, and looking through it doubles the time."""
+    began = time.monotonic()
+    gc.disable()
+    gateway = orchestrator.start()
+    gc.freeze()
+    gc.enable()
+    _log.info("rebuilt from the journal", took_s=round(time.monotonic() - began, 3))
+    return gateway
 
 
 async def _until_over(

@@ -72,10 +72,20 @@ def after_return(unit: QueuedUnit, reason: str) -> Verdict:
     return Verdict(UnitState.PENDING, reason)
 
 
-def after_settling(unit: QueuedUnit, completed: int, quarantine_after: int) -> Verdict:
-    """What follows once observation has said how many commands of a unit in doubt are applied."""
+def after_settling(
+    unit: QueuedUnit, completed: int, quarantine_after: int, *, overtaken: bool = False
+) -> Verdict:
+    """What follows once observation has said how many commands of a unit in doubt are applied.
+
+    `overtaken`: a later unit of the resource had begun. A mailbox is serial, so this one had ended by then,
+    and not well; its report died with the pod. Running it now would turn the order around.
+    """
     if completed >= len(unit.spec.commands):
         return Verdict(UnitState.SUCCEEDED, "found applied by observation")
+    if overtaken:
+        text = f"ended without success after command {completed}; why was lost with its pod"
+        state = UnitState.CANCELLED if unit.cancelling else UnitState.FAILED
+        return Verdict(state, text, "report_lost")
     if unit.crashes >= quarantine_after:
         text = f"crashed its process {unit.crashes} times: {unit.reason}"
         return Verdict(UnitState.QUARANTINED, text, unit.code or "crash")

@@ -114,6 +114,7 @@ class Serve:
         for child in self._children:
             self._stop(child)
         self._folder.serve_record.unlink(missing_ok=True)
+        self._folder.leave_run()
 
     def _listen_to_signals(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
 
@@ -86,6 +87,11 @@ class StateFolder:
             os.ftruncate(held, 0)
             os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
         return held
+
+    def leave_run(self) -> None:
+        """Remove a run folder under /tmp when the server has stopped; one in the state folder stays."""
+        if self.run.parent != self.path:
+            shutil.rmtree(self.run, ignore_errors=True)
 
     def _run_folder(self) -> Path:
         run = self.path / "run"

@@ -8,11 +8,14 @@ from __future__ import annotations
 from otp import (
     application,
     dynamic_supervisor,
+    gen_event,
     gen_server,
+    gen_statem,
     partition_supervisor,
     pg,
     registry,
     supervisor,
+    supervisor_bridge,
     sys,
     task,
     task_stream,
@@ -61,6 +64,8 @@ from otp.errors import (
     ChildRunningError,
     ChildSpecError,
     ExitError,
+    HandlerError,
+    HandlerNotFoundError,
     IgnoredError,
     MaxChildrenError,
     NameTakenError,
@@ -68,6 +73,7 @@ from otp.errors import (
     NotFoundError,
     OtpError,
     ReceiveTimeoutError,
+    SimpleOneForOneError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -75,10 +81,12 @@ from otp.errors import (
     UndefinedCallbackError,
 )
 from otp.exit_reason import Raised, is_clean
+from otp.gen_event import EventHandler, EventManager, GenEventExit
 from otp.gen_server import (
     TIMEOUT,
     Continue,
     GenServer,
+    Hibernate,
     Ignore,
     NoReply,
     Ok,
@@ -91,6 +99,7 @@ from otp.gen_server import (
     reply,
     stop,
 )
+from otp.gen_statem import GenStatem
 from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
@@ -98,15 +107,18 @@ from otp.process_info import ProcessInfo, process_info
 from otp.registry import Registry, Via
 from otp.reports import (
     CrashReport,
+    EventHandlerReport,
     Offender,
     ProgressReport,
     Report,
     ServerReport,
+    StatemReport,
     SupervisorLabel,
     SupervisorReport,
 )
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
+from otp.supervisor_bridge import SupervisorBridge
 from otp.task import Task
 from otp.task_stream import async_stream, async_stream_nolink
 from otp.task_supervisor import TaskSupervisor
@@ -142,10 +154,18 @@ __all__ = [
     "CrashReport",
     "Down",
     "DynamicSupervisor",
+    "EventHandler",
+    "EventHandlerReport",
+    "EventManager",
     "Exit",
     "ExitError",
     "From",
+    "GenEventExit",
     "GenServer",
+    "GenStatem",
+    "HandlerError",
+    "HandlerNotFoundError",
+    "Hibernate",
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
@@ -172,13 +192,16 @@ __all__ = [
     "Runtime",
     "RuntimeStats",
     "ServerReport",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "Started",
+    "StatemReport",
     "Stop",
     "StopReply",
     "Strategy",
     "Supervisor",
+    "SupervisorBridge",
     "SupervisorError",
     "SupervisorFlags",
     "SupervisorFlagsError",
@@ -199,7 +222,9 @@ __all__ = [
     "demonitor",
     "dynamic_supervisor",
     "exit",
+    "gen_event",
     "gen_server",
+    "gen_statem",
     "is_clean",
     "link",
     "monitor",
@@ -218,6 +243,7 @@ __all__ = [
     "spawn_link",
     "stop",
     "supervisor",
+    "supervisor_bridge",
     "sys",
     "task",
     "task_stream",

@@ -18,6 +18,7 @@ __all__ = [
     "RUNNING",
     "SYSTEM",
     "TERMINATE",
+    "TIMER",
     "WAITING",
     "AnswerT_co",
     "Call",
@@ -44,6 +45,7 @@ SYSTEM: Final = 4
 CONTINUE: Final = 5
 TERMINATE: Final = 6
 INIT: Final = 7
+TIMER: Final = 8  # a time-out of a gen_statem has run out
 
 Envelope = tuple[Any, ...]
 

@@ -3,7 +3,7 @@
 A process is one slotted object, its `Pid`. While it is idle it has no task, no queue object and no coroutine: its
 mailbox is None, one envelope, or a deque when there are more. The behaviours (`otp.gen_server`, `otp.plain_process`)
 subclass `Pid` and say how a message is handled. The fields of a `Pid` belong to this package; users call its methods.
-Of Erlang's processes not ported: pre-emption, priorities, hibernation.
+Of Erlang's processes not ported: pre-emption and priorities; hibernation is only marked.
 
 Longer than most: a process is one object, and its death touches everything it has.
 """
@@ -231,6 +231,11 @@ class Pid:
     def exit_reason(self) -> object:
         """Why it ended; None while it lives."""
         return self.mailbox.reason if isinstance(self.mailbox, DeadLetters) else None
+
+    @property
+    def hibernated(self) -> bool:
+        """Tell whether it waits for a message in hibernation, which is a mark here and nothing else."""
+        return False
 
     # What the behaviours implement.
 

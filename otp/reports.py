@@ -17,11 +17,13 @@ from otp.exit_reason import Raised
 
 __all__ = [
     "CrashReport",
+    "EventHandlerReport",
     "Offender",
     "ProgressReport",
     "Report",
     "ReportBus",
     "ServerReport",
+    "StatemReport",
     "SupervisorLabel",
     "SupervisorReport",
     "bounded_text",
@@ -52,6 +54,28 @@ class ServerReport:
     reason: object
     reason_text: str
     log: tuple[str, ...] = ()  # what sys.log kept
+    label: str | None = None  # the process label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatemReport(ServerReport):
+    """A gen_statem ended badly; `state` is state and data, the queue begins with the event it failed at."""
+
+    queue: tuple[str, ...]
+    postponed: tuple[str, ...]
+    timeouts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventHandlerReport:
+    """An event handler failed and was removed; its manager and the other handlers live on."""
+
+    handler: str
+    manager: str
+    last_event: str
+    state: str
+    reason: object
+    reason_text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +126,7 @@ class ProgressReport:
     by_hand: bool
 
 
-Report = ServerReport | CrashReport | SupervisorReport | ProgressReport
+Report = ServerReport | EventHandlerReport | CrashReport | SupervisorReport | ProgressReport
 
 
 class _BoundedRepr(Repr):
@@ -187,8 +211,22 @@ def log_report(report: Report) -> None:
             _log.error(text, supervisor, label.value, child.id, child.pid, report.reason_text)
         case CrashReport(process=process, initial_call=call):
             _log.error("%s (%s) crashed: %s", process, call, report.reason_text)
-        case ServerReport(process=process, behaviour=behaviour):
-            text = "%s (%s) terminating: %s\n  last message: %s\n  state: %s"
-            _log.error(
-                text, process, behaviour, report.reason_text, report.last_message, report.state
-            )
+        case EventHandlerReport(handler=handler, manager=manager):
+            text = "event handler %s of %s failed: %s\n  last event: %s\n  state: %s"
+            _log.error(text, handler, manager, report.reason_text, report.last_event, report.state)
+        case ServerReport():
+            _log.error(*_server_text(report))
+
+
+def _server_text(report: ServerReport) -> tuple[str, ...]:
+    """Give format and values of the text for a server or machine that ends badly."""
+    what = f" {report.label}" if report.label else ""
+    if not isinstance(report, StatemReport):
+        text = "%s (%s%s) terminating: %s\n  last message: %s\n  state: %s"
+        more: tuple[str, ...] = (report.last_message,)
+    else:
+        text = "state machine %s (%s%s) terminating: %s\n  queue: %s\n  postponed: %s\n  time-outs: %s\n  state: %s"
+        more = tuple(
+            bounded_text(part) for part in (report.queue, report.postponed, report.timeouts)
+        )
+    return text, report.process, report.behaviour, what, report.reason_text, *more, report.state

@@ -79,6 +79,7 @@ class Runtime:
         turn_s: after how many seconds of messages the asyncio loop gets its turn.
         turn_messages: after how many messages it gets its turn at the latest.
         run_queue: an empty queue of ready processes; `otp.testing` passes one that shuffles.
+        node: what this runtime calls itself; see `otp.node_names`.
 
     Raises:
         RuntimeError: no loop was given and none is running.
@@ -92,9 +93,11 @@ class Runtime:
         turn_s: float = 0.002,
         turn_messages: float = math.inf,
         run_queue: deque[Pid] | None = None,
+        node: str = "nonode@nohost",
     ) -> None:
         self.loop = asyncio.get_running_loop() if loop is None else loop
         self.clock = self.loop.time if clock is None else clock
+        self.node = node
         self.turn_s = turn_s
         self.turn_messages = turn_messages
         self.reports = ReportBus()
@@ -207,7 +210,10 @@ class Runtime:
 
         Raises:
             AlreadyStartedError: somebody has it.
+            TypeError: it is no name.
         """
+        if name is not None and not isinstance(name, str | Address):
+            raise TypeError(f"a process is named by a str or an Address, not {name!r:.200}")
         holder = None if name is None else self.whereis(name)
         if holder is not None:
             raise AlreadyStartedError(holder)

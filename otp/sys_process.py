@@ -17,9 +17,19 @@ from typing import Any, Protocol
 
 from otp.envelope import CALL, CAST, EXIT, IDLE, READY, SYSTEM, Envelope
 from otp.exit_reason import reason_of
+from otp.reports import bounded_text
 from otp.sys_debug import Debug, Event
 
-__all__ = ["FailedCallback", "Status", "System", "Target", "answer", "formatted", "reply_to"]
+__all__ = [
+    "FailedCallback",
+    "Status",
+    "System",
+    "Target",
+    "answer",
+    "formatted",
+    "reply_to",
+    "texts",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +98,12 @@ def formatted(
     if not shown.keys() <= status.keys():
         return {**status, failed_key: f"{where} returned unknown keys"}
     return {**status, **shown}
+
+
+def texts(terms: object) -> tuple[str, ...]:
+    """Render what a report lists; `format_status` may have made anything of it."""
+    each = terms if isinstance(terms, list | tuple) else (terms,)
+    return tuple(bounded_text(term) for term in each)
 
 
 def answer(process: Any, request: Any, from_: Any) -> None:

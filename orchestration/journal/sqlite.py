@@ -113,6 +113,8 @@ class SqliteJournal(Journal):
         return self._ask(Accept(specs, on_demand, revision, at_utc))
 
     def record(self, changes: Changes, done: Callable[[], None] | None = None) -> None:
+        if self._thread is None:
+            return  # the node is stopping: what is not durable was acknowledged to nobody
         self._put(_Job(Record(changes), done=done))
 
     def claim_root_epoch(self, expected: int, at_utc: float) -> Awaitable[int]:

@@ -13,62 +13,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
 from otp.distribution.heartbeat import BEAT_S, LIMIT_S, Heartbeats, is_starved
 from otp.distribution.link import Handler, Hello, Link, LinkError, Listener, listen
+from otp.distribution.parent_link import NewPayload, StopNode, Stopping, Up, decode, encode
 from otp.distribution.process_control import ProcessStatus, status
 
-__all__ = [
-    "NODE_PROTOCOL",
-    "Beat",
-    "ChildNode",
-    "Children",
-    "NewPayload",
-    "StopNode",
-    "Stopping",
-    "Up",
-    "decode",
-    "encode",
-]
+__all__ = ["ChildNode", "Children"]
 
-NODE_PROTOCOL = 1
 START_GRACE_S = 10.0  # from the fork to the first beat
 HEARTBEAT = "heartbeat"
 
 _log = logging.getLogger(__name__)
-
-
-class Beat(Struct, frozen=True, array_like=True, tag="beat"):
-    """To the parent: this node's loop turns."""
-
-
-class Up(Struct, frozen=True, array_like=True, tag="up"):
-    """To the parent: the application has started."""
-
-
-class Stopping(Struct, frozen=True, array_like=True, tag="stopping"):
-    """To the parent: this node ends now, and why."""
-
-    reason: str
-
-
-class StopNode(Struct, frozen=True, array_like=True, tag="stop"):
-    """To a child: end in an orderly way."""
-
-    reason: str
-
-
-class NewPayload(Struct, frozen=True, array_like=True, tag="payload"):
-    """To a child: its payload has changed; its application takes it while it runs."""
-
-    payload: bytes
-
-
-_decoder = msgspec.msgpack.Decoder(list[Beat | Up | Stopping | StopNode | NewPayload])
-encode = msgspec.msgpack.Encoder().encode
-decode = _decoder.decode
 
 
 class ChildNode:

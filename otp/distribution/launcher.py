@@ -32,10 +32,12 @@ import msgspec
 from thespian.actors import ActorSystem
 
 from otp.distribution import hardening
-from otp.distribution.children import NODE_PROTOCOL, ChildNode, Children
+from otp.distribution.children import ChildNode, Children
 from otp.distribution.environment import thespian_environment
 from otp.distribution.link import Hello
-from otp.distribution.node import NodeActor, StartNode, resolve
+from otp.distribution.node import StartNode, resolve
+from otp.distribution.node_actor import NodeActor
+from otp.distribution.parent_link import NODE_PROTOCOL
 from otp.distribution.process_control import (
     become_subreaper,
     descendants,
@@ -267,8 +269,11 @@ def _write_record(run_dir: Path, system: System) -> None:
         )
     }
     written = run_dir / "launcher.json.new"
-    written.write_bytes(msgspec.json.encode(record))
-    written.rename(run_dir / "launcher.json")
+    try:
+        written.write_bytes(msgspec.json.encode(record))
+        written.rename(run_dir / "launcher.json")
+    except OSError as error:  # a full disk is no reason to do without the system
+        _log.warning("%s cannot be written: %s", written, error)
 
 
 def _write_beat(fd: int | None) -> None:

@@ -17,7 +17,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from otp.distribution.channel import WINDOW, Connection, Decode, Encode, Handler, Link
+from otp.distribution.channel import WINDOW, Decode, Encode, Handler, Link
+from otp.distribution.connection import Connection
 from otp.distribution.frames import Handshake, Hello, LinkError
 
 __all__ = [

@@ -1,8 +1,7 @@
 """A node: an OS process with one `otp.Runtime`, made by Thespian and parented by another node or the launcher.
 
-`NodeActor` is all that Thespian sees. It gets one message, `StartNode`; from then on Thespian's loop only
-steps the node's asyncio loop (see `stepped_loop`), and everything else goes over links. A node has no
-thread of its own, so it can fork further nodes at any time.
+`Node` is what its application holds of it. A node has no thread of its own, so it can fork further nodes
+at any time; `node_actor` does, between two steps of the loop.
 
 A node ends when its application's root process ends, when `stop` is called (by the parent's order or
 SIGTERM, too), when its parent link is lost, or by any error nobody expected: fast, and with its reason on
@@ -15,25 +14,20 @@ import asyncio
 import hashlib
 import importlib
 import logging
-import multiprocessing
 import os
 import secrets
-import signal
-import sys
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from thespian.actors import Actor, ActorExitRequest, ThespianWatch
-
-from otp.distribution.children import (
+from otp.distribution.children import ChildNode, Children
+from otp.distribution.heartbeat import BEAT_S
+from otp.distribution.link import Dialer, Handler, Hello, Link, LinkError
+from otp.distribution.parent_link import (
     NODE_PROTOCOL,
     Beat,
-    ChildNode,
-    Children,
     NewPayload,
     StopNode,
     Stopping,
@@ -41,16 +35,13 @@ from otp.distribution.children import (
     decode,
     encode,
 )
-from otp.distribution.hardening import restore_logging
-from otp.distribution.heartbeat import BEAT_S
-from otp.distribution.link import Dialer, Handler, Hello, Link, LinkError
-from otp.distribution.process_control import reset_fatal_signals
+from otp.distribution.process_control import end_process
 from otp.distribution.stepped_loop import SteppedLoop
 from otp.errors import OtpError
 from otp.process import Pid
 from otp.runtime import Runtime
 
-__all__ = ["Application", "Node", "NodeActor", "NodeStartError", "StartNode", "resolve"]
+__all__ = ["Application", "Node", "NodeStartError", "StartNode", "resolve"]
 
 STOP_LIMIT_S = 3.0
 FAREWELL_S = 0.2
@@ -169,7 +160,7 @@ class Node(Handler):
 
     def lost(self, link: Link, reason: str) -> None:
         if not self._stop_reason.done():
-            _end(f"{self.name}: the link to the parent is gone ({reason})", EXIT_FAILED)
+            end_process(f"{self.name}: the link to the parent is gone ({reason})", EXIT_FAILED)
 
     async def run(self) -> NoReturn:
         """Live and end; called once by the actor."""
@@ -188,7 +179,7 @@ class Node(Handler):
         await self._stop_processes()
         clean = reason in ("normal", "shutdown")
         await self._say_farewell(str(reason))
-        _end("" if clean else f"{self.name} ends: {reason}", 0 if clean else EXIT_FAILED)
+        end_process("" if clean else f"{self.name} ends: {reason}", 0 if clean else EXIT_FAILED)
 
     async def _open_children(self) -> Children:
         if self._children is None:
@@ -256,90 +247,6 @@ class Fork:
     made: asyncio.Future[ChildNode]
 
 
-class NodeActor(Actor):  # type: ignore[misc]  # Thespian has no types
-    """The Thespian actor around a node. It never lets an exception reach Thespian, which would try again."""
-
-    def __init__(self) -> None:
-        reset_fatal_signals()  # Thespian has put handlers on them since the transport was made
-        self._loop: SteppedLoop | None = None
-        self._watch: ThespianWatch | None = None
-        self._forks: deque[Fork] = deque()
-
-    def receiveMessage(self, message: object, sender: object) -> object:  # noqa: N802
-        """Take a control message, then run the node until it would sleep."""
-        try:
-            self._receive(message)
-            # Thespian forgets the watch unless every single call returns it.
-            return self._watch
-        except BaseException:  # noqa: BLE001 - the process's last line of defence
-            _end(traceback.format_exc(), EXIT_FAILED)
-
-    def _receive(self, message: object) -> None:
-        match message:
-            case StartNode() if self._loop is None:
-                self._boot(message)
-            case ActorExitRequest():
-                _end("", 0)
-            # ChildActorExited needs no answer: the child's pidfd tells the same, and is ready now.
-        if self._loop is not None:
-            self._loop.step()
-            while self._forks:
-                self._fork(self._forks.popleft())
-                self._loop.step()
-
-    def _boot(self, order: StartNode) -> None:
-        restore_logging()
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=logging.INFO,
-            force=True,
-            format=f"%(asctime)s {order.name}[{os.getpid()}] %(levelname)s %(name)s: %(message)s",
-        )
-        loop = self._loop = SteppedLoop()
-        self._watch = ThespianWatch([loop.fileno()])
-        loop.set_exception_handler(_end_for_loop)
-        started: asyncio.Task[NoReturn] = loop.create_task(_born(order, loop, self._forks))
-        started.add_done_callback(asyncio.Task.result)
-
-    def _fork(self, fork: Fork) -> None:
-        """Make a child. Thespian knows its process first, and only while it has not been reaped."""
-        if fork.made.cancelled():
-            return
-        order, known = fork.order, _processes(self)
-        address = self.createActor(NodeActor)
-        made = [each for each in _processes(self) if each not in known]
-        if not made or made[0].pid is None or self._loop is None:
-            fork.made.set_exception(NodeStartError(order.name, "no process could be made"))
-            return
-        child = ChildNode(
-            order.name,
-            order.kind,
-            made[0].pid,
-            order.epoch,
-            exit_code=lambda: made[0].exitcode,
-            loop=self._loop,
-        )
-        self.send(address, order)
-        fork.made.set_result(child)
-
-
-def _adopt(children: Children, made: asyncio.Future[ChildNode]) -> None:
-    """Watch a new process, even if whoever asked for it has died meanwhile."""
-    if not made.cancelled() and made.exception() is None:
-        children.add(made.result())
-
-
-def _discard(made: asyncio.Future[ChildNode]) -> None:
-    if not made.cancel() and not made.cancelled() and made.exception() is None:
-        made.result().kill()
-
-
-def _processes(actor: Actor) -> list[multiprocessing.Process]:
-    """List what an actor has forked; Thespian knows, but offers no way to ask."""
-    manager = actor._myRef  # noqa: SLF001
-    return [child.childProc for child in getattr(manager, "_child_procs", ())]
-
-
 Application = Callable[[Node], Awaitable[Pid | None]]
 
 
@@ -354,28 +261,18 @@ def resolve(application: str) -> Application:
     return function
 
 
-async def _born(order: StartNode, loop: SteppedLoop, forks: deque[Fork]) -> NoReturn:
-    node = Node(order, loop, forks)
-    # Thespian's handlers swallow what they do not know; these are all a node answers to.
-    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(node.stop, "shutdown"))
-    await node.run()
+def _adopt(children: Children, made: asyncio.Future[ChildNode]) -> None:
+    """Watch a new process, even if whoever asked for it has died meanwhile."""
+    if not made.cancelled() and made.exception() is None:
+        children.add(made.result())
+
+
+def _discard(made: asyncio.Future[ChildNode]) -> None:
+    if not made.cancel() and not made.cancelled() and made.exception() is None:
+        made.result().kill()
 
 
 def _socket_name(name: str, kind: str) -> str:
     """Name the socket on which a node's children report: short, the same for every incarnation."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return "root.sock" if kind == "root" else f"{kind}-{digest}.sock"
-
-
-def _end_for_loop(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:  # noqa: ARG001
-    """End the process for an error in a callback or task that nobody awaits."""
-    error = context.get("exception")
-    lines = traceback.format_exception(error) if isinstance(error, BaseException) else []
-    _end(f"{context.get('message')}\n{''.join(lines)}", EXIT_FAILED)
-
-
-def _end(text: str, code: int) -> NoReturn:
-    """End the process at once; Thespian's farewells are left out, the kernel tells the parent."""
-    if text:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - logging may be what failed
-    os._exit(code)

@@ -42,9 +42,13 @@ class Reports:
     def __init__(self) -> None:
         self.is_open = True
         self.all: list[ReportBody] = []
+        self.figures = 0
 
     def report(self, body: ReportBody) -> None:
         self.all.append(body)
+
+    def tell_figures(self) -> None:
+        self.figures += 1
 
 
 class Bench:

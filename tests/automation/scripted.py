@@ -71,16 +71,20 @@ class Scripted(Driver):
         self.effects: list[tuple[str, str]] = []  # (path, key), in order
         self.busy: Counter[str] = Counter()
         self.overlaps = 0
+        self.opened = 0
+        self.cancels: list[str] = []
+        self.health = Health.HEALTHY
         self.batches: list[int] = []
 
     async def open(self, deadline_s: float) -> None:
         _raise(self.opens)
+        self.opened += 1
 
     async def close(self) -> None:
         pass
 
     async def probe(self) -> Health:
-        return Health.HEALTHY
+        return self.health
 
     async def claim(self, ref: DeviceRef, epoch: Epoch, deadline_s: float) -> Observation:
         device = self.devices[ref.path]
@@ -126,6 +130,12 @@ class Scripted(Driver):
             return answer
         applied = ctx.key in self.devices[ref.path].marks
         return Settlement.APPLIED if applied else Settlement.NOT_APPLIED
+
+    async def cancel(self, ref: DeviceRef, ctx: StepContext) -> bool:
+        self.cancels.append(ctx.key)
+        device = self.devices[ref.path]
+        was_running, device.running = device.running == ctx.key, None
+        return was_running
 
     async def _apply(self, ref: DeviceRef, step: Step, ctx: StepContext) -> Done:
         script = self.script[ref.path]

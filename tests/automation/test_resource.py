@@ -166,6 +166,20 @@ def test_command_over_its_deadline_is_settled_and_never_guessed(bench):
     assert (finished.outcome, finished.fault.retryable) == ("failed", True)
 
 
+def test_command_over_its_deadline_is_cancelled_only_then(bench):
+    bench.define("r")
+    bench.driver.script["eu/a/p/r"].append(OutcomeUnknownError("hung up"))
+    bench.driver.settles["eu/a/p/r"].extend([Settlement.UNKNOWN] * 8)
+
+    bench.dispatch("r", unit("a", deadline_s=2.0))
+    bench.virtual.advance(1.5)
+    assert bench.driver.cancels == []
+    bench.virtual.advance(30.0)
+
+    assert set(bench.driver.cancels) == {"a/0"}
+    assert bench.outcomes() == [("a", "failed")]
+
+
 def test_device_that_confirms_and_does_nothing_is_found_out(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append("lie")
@@ -423,6 +437,16 @@ def test_retiring_what_is_not_there_is_answered(bench):
     assert [body.path for body in bench.of(Retired)] == ["eu/a/p/ghost"]
 
 
+def test_resource_defined_again_begins_above_the_epoch_it_had(bench):
+    bench.define("r")
+    before = bench.epoch("r")
+    bench.retire("r")
+
+    bench.define("r")
+
+    assert bench.epoch("r") > before
+
+
 def test_resource_waiting_for_its_restart_is_retired(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append(RuntimeError("crash"))
@@ -448,6 +472,20 @@ def test_resource_defined_again_while_it_retires_comes_back(bench):
 
     assert len(bench.of(Retired)) == 1
     assert bench.resource("r").state == "ready"
+
+
+def test_unit_that_crashes_a_retiring_process_is_settled_by_its_return(bench):
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.retire("r")
+    bench.define("r")
+    gate.set_exception(RuntimeError("bug"))
+    bench.virtual.advance(5.0)
+
+    assert [s.unit for s in bench.ready()[-1].settled] == ["a"]
 
 
 def test_changed_definition_is_taken_on_between_two_units(bench):

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from rpc.messages import Crashed, NodeLost, NodeUp, Ready
+from rpc.messages import Crashed, NodeLost, NodeUp, Ready, Supervision
 from tests.automation.two_tiers import Tier, device, tree, unit
 
 pytestmark = pytest.mark.system
@@ -141,3 +141,34 @@ async def test_killed_zone_takes_its_pods_along_and_all_come_back(tier):
 
     assert tier.links["eu/a/p"].peer.epoch > pod.epoch
     assert tier.links["eu/b/p"].peer.pid == other.pid
+
+
+async def test_zone_gives_up_on_a_pod_that_keeps_dying_and_begins_anew(tier):
+    tier.tree = tree(POD, "eu/b/p", zone=Supervision(intensity=1, period_s=60.0))
+    await tier.start_automation()
+    await tier.until(lambda: {POD, "eu/a", "eu/b/p"} <= set(tier.links))
+    zone, other = tier.links["eu/a"].peer, tier.links["eu/b/p"].peer
+
+    for _ in range(2):
+        await tier.until(lambda: POD in tier.links)
+        pod = tier.links[POD].peer
+        os.kill(pod.pid, signal.SIGKILL)
+        await tier.until(lambda pod=pod: POD not in tier.links or tier.links[POD].peer != pod)
+    await tier.until(lambda: "eu/a" in tier.links and tier.links["eu/a"].peer.pid != zone.pid)
+    await tier.until(lambda: POD in tier.links)
+
+    assert tier.links[POD].peer.epoch[:2] == (1, 2)
+    assert tier.links["eu/b/p"].peer == other
+
+
+async def test_hanging_command_is_cut_off_and_settled(tier):
+    await up(tier, POD)
+    path = f"{POD}/vm-1"
+    tier.define(POD, device(path))
+    await tier.until(lambda: path in tier.epochs(POD))
+
+    tier.dispatch(POD, path, unit("u1", ("noop", {"hang": True}), deadline_s=0.3), unit("u2"))
+    finished = await tier.until(lambda: tier.finished(POD).get("u2") and tier.finished(POD))
+
+    assert (finished["u1"].outcome, finished["u1"].fault.retryable) == ("failed", True)
+    assert finished["u2"].outcome == "succeeded"

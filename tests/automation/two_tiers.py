@@ -182,7 +182,7 @@ class Tier:
         self._changed.set()
 
 
-def tree(*pods: str, revision: int = 1, **pod) -> SetTree:
+def tree(*pods: str, revision: int = 1, zone: Supervision | None = None, **pod) -> SetTree:
     """Zones and pods, in order, from pod paths."""
     zones: dict[str, list[PodDefinition]] = {}
     pod.setdefault("supervision", Supervision(intensity=100, period_s=10.0))
@@ -190,7 +190,9 @@ def tree(*pods: str, revision: int = 1, **pod) -> SetTree:
         zones.setdefault(path.rpartition("/")[0], []).append(PodDefinition(path, **pod))
     return SetTree(
         revision,
-        tuple(ZoneDefinition(zone, Supervision(), tuple(own)) for zone, own in zones.items()),
+        tuple(
+            ZoneDefinition(path, zone or Supervision(), tuple(own)) for path, own in zones.items()
+        ),
     )
 
 

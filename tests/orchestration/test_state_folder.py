@@ -49,7 +49,12 @@ def test_deep_state_folder_gets_a_short_run_folder(tmp_path):
     assert len(str(folder.run / "zone-12345678.sock")) < 100
     assert (folder.path / "run").readlink() == folder.run
     assert folder.run.stat().st_mode & 0o777 == 0o700
-    folder.run.rmdir()
+
+    (folder.run / "api.sock").touch()
+    folder.leave_run()
+    assert not folder.run.exists()
+    folder.prepare()
+    folder.leave_run()
 
 
 def test_run_folder_that_is_a_trap_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,16 +78,20 @@ class Tree:
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < limit_s, (
-                f"not within {limit_s} s: {self.pids()}, alive {self.living()}\n{self.log.read_text()}"
+                f"not within {limit_s} s: {self.pids()}, alive {self.living()}\n{self.text()}"
             )
             time.sleep(0.02)
         return time.monotonic() - began
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.is_file() else ""
 
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
         kill_and_wait(self.living(), 5.0)
+        shutil.rmtree(self.run, ignore_errors=True)  # may be outside the test's folder
 
 
 def _lives(pid: int) -> bool:

@@ -129,6 +129,14 @@ def test_unexpected_error_ends_the_node_and_is_logged(tree, events):
     assert "ZeroDivisionError" in tree.log.read_text()
 
 
+def test_full_disk_under_the_log_keeps_nobody_alive(tree, events):
+    tree.log = Path("/dev/full")
+    start(tree, "root_of_one", "fails_later", "leaf")
+
+    assert events.one(what="exited")["reason"][:2] == ["exit", 70]
+    events.one(what="up", child="child-1")
+
+
 def test_supervisor_restarts_a_node_with_a_newer_epoch(tree, events):
     start(tree, "supervising_root")
     first = events.one(what="started")

@@ -7,17 +7,9 @@ import sys
 import pytest
 
 from otp.distribution import children as children_module
-from otp.distribution.children import (
-    Beat,
-    ChildNode,
-    Children,
-    StopNode,
-    Stopping,
-    Up,
-    decode,
-    encode,
-)
+from otp.distribution.children import ChildNode, Children
 from otp.distribution.link import Dialer, Hello
+from otp.distribution.parent_link import Beat, StopNode, Stopping, Up, decode, encode
 
 COOKIE = b"c" * 32
 

@@ -1,0 +1,213 @@
+%% Runs scenarios of supervision on the BEAM, one after the other, and writes what happened, one JSON line each.
+%%
+%% The scenarios are the terms that supervision.py writes. A step is over when nothing can run any more: there is one
+%% scheduler, so an empty run queue says that. The clock of the restart window is ours (see use_own_clock).
+-module(beam_supervision).
+-export([main/2, now/0, init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
+-export([start_worker/1, start_sup/1]).
+
+main(In, Out) ->
+    beam_terms:be_quiet(),
+    use_own_clock(),
+    process_flag(trap_exit, true),
+    {ok, Scenarios} = file:consult(In),
+    {ok, File} = file:open(Out, [write, raw, delayed_write]),
+    [ok = file:write(File, [beam_terms:json(scenario(S)), $\n]) || S <- Scenarios],
+    ok = file:close(File).
+
+%% supervisor:add_restart asks erlang:monotonic_time(1); a recompiled supervisor asks now() here instead.
+use_own_clock() ->
+    ets:new(clock, [named_table, public]),
+    {ok, {_, [{abstract_code, {_, Forms}}]}} = beam_lib:chunks(code:which(supervisor), [abstract_code]),
+    {ok, supervisor, Code} = compile:forms(own_clock(Forms), []),
+    code:unstick_mod(supervisor),
+    {module, supervisor} = code:load_binary(supervisor, "supervisor.erl", Code).
+
+own_clock({call, A, {remote, _, {atom, _, erlang}, {atom, _, monotonic_time}}, [{integer, _, 1}]}) ->
+    {call, A, {remote, A, {atom, A, ?MODULE}, {atom, A, now}}, []};
+own_clock(Form) when is_tuple(Form) -> list_to_tuple(own_clock(tuple_to_list(Form)));
+own_clock([Head | Tail]) -> [own_clock(Head) | own_clock(Tail)];
+own_clock(Other) -> Other.
+
+now() -> ets:lookup_element(clock, ms, 2) div 1000.
+
+%% The driver.
+
+scenario({Root, Steps}) ->
+    ets:insert(clock, {ms, 0}),
+    Tracer = spawn_link(fun() -> tracer(#{events => [], attempts => #{}, born => #{}, names => #{}, stuck => #{}}) end),
+    register(tracer, Tracer),
+    Started = case start(Root) of
+        {ok, Pid} -> put(root, Pid), started;
+        {error, Reason} -> put(root, none), [error, reason(Reason)]
+    end,
+    First = observed(Started),
+    Rest = [observed(step(Step)) || Step <- Steps],
+    unlink(Tracer),
+    exit(Tracer, kill),
+    wait_gone(Tracer),
+    flush(),
+    [First | Rest].
+
+wait_gone(Pid) ->
+    Ref = monitor(process, Pid),
+    receive {'DOWN', Ref, _, _, _} -> ok end.
+
+flush() -> receive _ -> flush() after 0 -> ok end.
+
+observed(Answer) ->
+    quiesce(),
+    [Answer, ask(take)].
+
+quiesce() ->
+    beam_terms:wait_idle(),
+    case ask(stuck) of
+        0 -> case erlang:statistics(run_queue) of 0 -> ok; _ -> quiesce() end;
+        _ -> timer:sleep(1), quiesce()
+    end.
+
+step({pass, Ms}) -> ets:update_counter(clock, ms, Ms), ok;
+step({stop, Reason}) ->
+    case get(root) of
+        none -> dead;
+        Pid -> case is_process_alive(Pid) of true -> exit(Pid, Reason), ok; false -> dead end
+    end;
+step({kill, Ids}) ->
+    Pids = [alive(Id) || Id <- Ids],
+    [exit(Pid, kill) || Pid <- Pids, Pid =/= dead],
+    [case Pid of dead -> dead; _ -> ok end || Pid <- Pids];
+step({What, Id, Term}) ->
+    case alive(Id) of
+        dead -> dead;
+        Pid -> act(What, Pid, Term)
+    end.
+
+act(crash, Pid, Reason) -> gen_server:cast(Pid, {stop, Reason});
+act(raise, Pid, _) -> gen_server:cast(Pid, raise);
+act(unlink, Pid, _) -> gen_server:call(Pid, unlink);
+act(signal, Pid, Reason) -> exit(Pid, Reason), ok;
+act(manage, Pid, Call) ->
+    try answer(manage(Pid, Call))
+    catch exit:{Reason, _} -> [exit, reason(Reason)]
+    end.
+
+manage(Pid, {start_child, Child}) -> supervisor:start_child(Pid, spec(Child));
+manage(Pid, {terminate_child, Id}) -> supervisor:terminate_child(Pid, Id);
+manage(Pid, {restart_child, Id}) -> supervisor:restart_child(Pid, Id);
+manage(Pid, {delete_child, Id}) -> supervisor:delete_child(Pid, Id);
+manage(Pid, which_children) -> [[Id, who(P), Type] || {Id, P, Type, _} <- supervisor:which_children(Pid)];
+manage(Pid, count_children) ->
+    Counts = supervisor:count_children(Pid),
+    [proplists:get_value(Key, Counts) || Key <- [specs, active, supervisors, workers]].
+
+answer({ok, Pid}) -> [ok, who(Pid)];
+answer({error, {already_started, Pid}}) -> [already_started, who(Pid)];
+answer({error, {Reason, {child, _, _, _, _, _, _, _, _}}}) -> [start_error, reason(Reason)];
+answer({error, Word}) when Word =:= already_present; Word =:= not_found; Word =:= running; Word =:= restarting -> Word;
+answer({error, Reason}) -> [start_error, reason(Reason)];
+answer(Other) -> Other.
+
+who(Pid) when is_pid(Pid) -> ask({who, Pid});
+who(Other) -> Other.
+
+alive(Id) ->
+    case ask({pid, Id}) of
+        none -> dead;
+        Pid -> case is_process_alive(Pid) of true -> Pid; false -> dead end
+    end.
+
+%% Starting.
+
+start({child, Id, _, _, _, {sup, _, _, _, _, _} = Sup}) -> start_sup({Id, Sup}).
+
+start_sup({Id, Sup}) -> supervisor:start_link(?MODULE, {Id, Sup}).
+
+start_worker({Id, Worker}) -> gen_server:start_link(?MODULE, {Id, Worker}, []).
+
+spec({child, Id, Restart, Shutdown, Significant, Body}) ->
+    {Type, Start} = case element(1, Body) of sup -> {supervisor, start_sup}; worker -> {worker, start_worker} end,
+    #{id => Id, start => {?MODULE, Start, [{Id, Body}]}, restart => Restart, shutdown => Shutdown,
+      significant => Significant, type => Type}.
+
+init({Id, {sup, Strategy, Intensity, Period, Auto, Children}}) ->
+    ask({born, self(), Id}),
+    Flags = #{strategy => Strategy, intensity => Intensity, period => Period, auto_shutdown => Auto},
+    {ok, {Flags, [spec(Child) || Child <- Children]}};
+init({Id, {worker, Fates, Trap, Stop}}) ->
+    Nth = ask({attempt, Id}),
+    Fate = case Nth =< length(Fates) of true -> lists:nth(Nth, Fates); false -> ok end,
+    case Fate of
+        ignore -> note([ignore, Id]), ignore;
+        {fail, Reason} -> note([fail, Id]), {stop, Reason};
+        raise -> note([fail, Id]), error(boom);
+        _ ->
+            process_flag(trap_exit, Trap),
+            State = {Id, ask({born, self(), Id}), Stop},
+            case Fate of ok -> {ok, State}; {then_exit, Reason} -> {ok, State, {continue, {stop, Reason}}} end
+    end.
+
+handle_call(unlink, _, State) ->
+    unlink(hd(get('$ancestors'))),
+    {reply, ok, State}.
+
+handle_continue({stop, Reason}, {Id, N, _}) -> {stop, Reason, {Id, N, quick}}.
+
+handle_cast({stop, Reason}, {Id, N, {exit, R}}) -> {stop, Reason, {Id, N, {exit, R}}};
+handle_cast({stop, Reason}, {Id, N, _}) -> {stop, Reason, {Id, N, quick}};
+handle_cast(raise, {_, _, _}) -> error(boom).
+
+handle_info({'EXIT', _, Reason}, {Id, N, _} = State) ->
+    note([info, Id, N, reason(Reason)]),
+    {noreply, State}.
+
+terminate(Reason, {Id, N, Stop}) ->
+    note([terminate, Id, N, reason(Reason)]),
+    case Stop of
+        {exit, Instead} -> exit(Instead);
+        stubborn when Reason =:= shutdown -> note({stuck, self()}), receive never -> ok end;
+        _ -> ok
+    end.
+
+%% The tracer.
+
+ask(Request) ->
+    Ref = make_ref(),
+    tracer ! {ask, self(), Ref, Request},
+    receive {Ref, Answer} -> Answer end.
+
+note(Event) -> tracer ! {note, Event}, ok.
+
+tracer(State) ->
+    receive
+        {ask, From, Ref, Request} ->
+            {Answer, New} = answered(Request, State),
+            From ! {Ref, Answer},
+            tracer(New);
+        {note, {stuck, Pid}} ->
+            #{stuck := Stuck} = State,
+            tracer(State#{stuck := Stuck#{Pid => true}});
+        {note, Event} -> tracer(event(Event, State));
+        {'DOWN', _, process, Pid, Reason} ->
+            #{names := Names, stuck := Stuck} = State,
+            [Id, N] = maps:get(Pid, Names),
+            tracer(event([down, Id, N, reason(Reason)], State#{stuck := maps:remove(Pid, Stuck)}))
+    end.
+
+answered(take, #{events := Events} = State) -> {lists:reverse(Events), State#{events := []}};
+answered(stuck, #{stuck := Stuck} = State) -> {maps:size(Stuck), State};
+answered({attempt, Id}, #{attempts := Attempts} = State) ->
+    Nth = maps:get(Id, Attempts, 0) + 1,
+    {Nth, State#{attempts := Attempts#{Id => Nth}}};
+answered({born, Pid, Id}, #{born := Born, names := Names} = State) ->
+    {N, _} = maps:get(Id, Born, {0, none}),
+    monitor(process, Pid),
+    New = State#{born := Born#{Id => {N + 1, Pid}}, names := Names#{Pid => [Id, N + 1]}},
+    {N + 1, event([start, Id, N + 1], New)};
+answered({who, Pid}, #{names := Names} = State) -> {maps:get(Pid, Names), State};
+answered({pid, Id}, #{born := Born} = State) -> {element(2, maps:get(Id, Born, {0, none})), State}.
+
+event(Event, #{events := Events} = State) -> State#{events := [Event | Events]}.
+
+reason({boom, [{_, _, _, _} | _]}) -> raised;
+reason(Tuple) when is_tuple(Tuple) -> list_to_tuple([reason(Part) || Part <- tuple_to_list(Tuple)]);
+reason(Other) -> Other.

@@ -1,0 +1,518 @@
+"""Random scenarios of supervision, run on the BEAM and on us: the same starts, stops, reasons and answers.
+
+By hand: python -m tests.otp.beam.supervision --scenarios 5000 --seed 7
+A scenario is a term: the tree's root as a child, and the steps; `beam_supervision.erl` reads the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from otp import (
+    BRUTAL_KILL,
+    INFINITY,
+    AlreadyPresentError,
+    AlreadyStartedError,
+    AutoShutdown,
+    CallError,
+    ChildRestartingError,
+    ChildRunningError,
+    ChildSpec,
+    ChildType,
+    Continue,
+    Exit,
+    ExitError,
+    GenServer,
+    Ignore,
+    NoReply,
+    NotFoundError,
+    Ok,
+    Pid,
+    Raised,
+    Reply,
+    Restart,
+    StartChildError,
+    StartError,
+    Stop,
+    Strategy,
+    Supervisor,
+    SupervisorFlags,
+    gen_server,
+    self_pid,
+    supervisor,
+)
+from otp.testing import VirtualRuntime
+from tests.otp.beam.beam import ask_beam, plain
+
+__all__ = ["compare", "generate"]
+
+Term = Any
+Scenario = tuple[Term, list[Term]]
+REASONS: list[Term] = ["normal", "shutdown", ("shutdown", "done"), "oops", "killed", ("a", "pair")]
+# Of one that ends just after its init, while others go on: where it would write a report, and beside a second
+# supervisor, OTP promises no order.
+CLEAN: list[Term] = ["normal", "shutdown", ("shutdown", "done")]
+SHUTDOWNS: list[Term] = ["brutal_kill", 20, 5000, "infinity"]
+STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
+# A slow stop must not move the clock of the restart window on, as it does not on the BEAM's side: its 20 ms are
+# a microsecond here, and every step begins half a millisecond after a full one.
+SLOW_S = 1e-6
+PHASE_S = 0.0005
+REFUSALS: dict[type[Exception], str] = {
+    AlreadyPresentError: "already_present",
+    NotFoundError: "not_found",
+    ChildRunningError: "running",
+    ChildRestartingError: "restarting",
+}
+
+
+# The generator.
+
+
+class Generator:
+    """Makes one scenario."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.levels = random.choice([1, 1, 2, 3])
+        self.workers: list[str] = []
+        self.supervisors: dict[str, list[str]] = {}
+
+    def scenario(self) -> Scenario:
+        root = ("child", "root", "temporary", "infinity", False, self.sup("root", 1))
+        steps = [self.step() for _ in range(self.random.randint(4, 16))]
+        return root, [*steps, ("stop", self.random.choice(["shutdown", "normal", "oops"]))]
+
+    def sup(self, name: str, level: int) -> Term:
+        pick = self.random
+        auto = pick.choice(["never", "never", "any_significant", "all_significant"])
+        children = self.supervisors[name] = []
+        number = pick.choice([1, 2, 3, 3, 4])
+        specs = [self.child(name, f"{name}{index}", level, auto) for index in range(number)]
+        children.extend(spec[1] for spec in specs)
+        return (
+            "sup",
+            pick.choice(STRATEGIES),
+            pick.choice([0, 1, 1, 2, 3, 10]),
+            pick.choice([1, 2, 5, 1000]),
+            auto,
+            specs,
+        )
+
+    def child(self, parent: str, name: str, level: int, auto: str) -> Term:
+        pick = self.random
+        name = name.replace("root", "c")
+        restart = pick.choice(["permanent", "permanent", "transient", "temporary"])
+        significant = auto != "never" and restart != "permanent" and pick.random() < 0.5
+        if level < self.levels and pick.random() < 0.4:
+            return ("child", name, restart, "infinity", significant, self.sup(name, level + 1))
+        self.workers.append(name)
+        shutdown = pick.choice(SHUTDOWNS)
+        return ("child", name, restart, shutdown, significant, self.worker(shutdown))
+
+    def worker(self, shutdown: Term) -> Term:
+        pick = self.random
+        stops: list[Term] = ["quick", "quick", ("exit", pick.choice(REASONS))]
+        if shutdown in {"brutal_kill", 20}:
+            stops.append("stubborn")
+        fates = [self.fate() for _ in range(pick.choice([0, 0, 0, 2, 4]))]
+        return ("worker", fates, pick.random() < 0.6, pick.choice(stops))
+
+    def fate(self) -> Term:
+        pick = self.random
+        bads: list[Term] = ["ignore", "raise", ("fail", pick.choice(REASONS))]
+        if self.levels == 1:
+            bads.append(("then_exit", pick.choice(CLEAN)))
+        bad = pick.choice(bads)
+        return pick.choice(["ok", "ok", bad])
+
+    def step(self) -> Term:
+        pick = self.random
+        sup = pick.choice(list(self.supervisors))
+        worker = pick.choice(self.workers) if self.workers else "nobody"
+        what = pick.choices(
+            ["crash", "raise", "signal", "kill", "kills", "kill_sup", "unlink", "pass", "manage"],
+            [6, 1, 2, 3, 2, 1, 0.3, 3, 7],
+        )[0]
+        match what:
+            case "crash" | "signal" | "raise" | "unlink":
+                return (what, worker, pick.choice(REASONS))
+            case "kill":
+                return ("kill", [worker])
+            case "kills":
+                mine = [name for name in self.supervisors[sup] if name in self.workers]
+                return ("kill", pick.sample(mine, min(2, len(mine))))
+            case "kill_sup":
+                return ("kill", [sup])
+            case "pass":
+                return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
+        return ("manage", sup, self.call(sup))
+
+    def call(self, sup: str) -> Term:
+        pick = self.random
+        children = self.supervisors[sup]
+        child = pick.choice([*children, *children, "nobody"])
+        what = pick.choice(
+            ["start_child", "terminate_child", "restart_child", "delete_child", "list", "count"]
+        )
+        if what == "list":
+            return "which_children"
+        if what == "count":
+            return "count_children"
+        if what != "start_child":
+            return (what, child)
+        name = pick.choice([child, f"{sup}_{len(children)}".replace("root", "c")])
+        if name == "nobody" or name in self.supervisors:
+            name = f"{sup}_x"
+        restart = pick.choice(["permanent", "transient", "temporary"])
+        shutdown = pick.choice(SHUTDOWNS)
+        if name not in children:
+            children.append(name)
+            self.workers.append(name)
+        return (what, ("child", name, restart, shutdown, False, self.worker(shutdown)))
+
+
+def generate(number: int, seed: int) -> list[Scenario]:
+    """Make scenarios; the same for the same seed."""
+    return [Generator(Random(f"{seed}/{index}")).scenario() for index in range(number)]
+
+
+# The same on us.
+
+
+class Worker(GenServer[str]):
+    """The worker of beam_supervision.erl."""
+
+    def __init__(self, stage: Stage, name: str, body: Term) -> None:
+        self.stage = stage
+        self.name = name
+        _, self.fates, self.trap, self.stop = body
+        self.nth = 0
+
+    def init(self) -> Any:
+        attempt = self.stage.attempts[self.name] = self.stage.attempts.get(self.name, 0) + 1
+        fate = self.fates[attempt - 1] if attempt <= len(self.fates) else "ok"
+        match fate:
+            case "ignore":
+                self.stage.note("ignore", self.name)
+                return Ignore()
+            case ("fail", reason):
+                self.stage.note("fail", self.name)
+                return Stop(reason)
+            case "raise":
+                self.stage.note("fail", self.name)
+                raise ValueError("boom")
+        self.trap_exit(self.trap)
+        self.nth = self.stage.born(self.name, self.pid)
+        return Ok("", Continue(fate[1])) if fate != "ok" else ""
+
+    def handle_call(self, request: Any, from_: Any, state: str) -> Any:
+        parent = self.pid.parent
+        assert parent is not None
+        self.pid.unlink(parent)
+        return Reply("ok", state)
+
+    def handle_continue(self, term: Any, state: str) -> Any:
+        self.stop = "quick"
+        return Stop(term, state)
+
+    def handle_cast(self, request: Any, state: str) -> Any:
+        if request == "raise":
+            raise ValueError("boom")
+        if self.stop == "stubborn":
+            self.stop = "quick"
+        return Stop(request[1], state)
+
+    def handle_info(self, message: Any, state: str) -> Any:
+        assert isinstance(message, Exit)
+        self.stage.note("info", self.name, self.nth, shown(message.reason))
+        return NoReply(state)
+
+    async def terminate(self, reason: Any, state: str) -> None:
+        self.stage.note("terminate", self.name, self.nth, shown(reason))
+        if self.stop == "stubborn" and reason == "shutdown":
+            self.stage.stuck.add(self.pid)
+            await self.runtime.loop.create_future()
+        elif isinstance(self.stop, tuple):
+            raise ExitError(self.stop[1])
+
+
+class TracedSupervisor(Supervisor):
+    """Notes its own start."""
+
+    def __init__(self, stage: Stage, name: str, body: Term) -> None:
+        super().__init__()
+        self.stage = stage
+        self.name = name
+        self.body = body
+
+    def init(self) -> Any:
+        _, strategy, intensity, period, auto, children = self.body
+        self.stage.born(self.name, self_pid())
+        flags = SupervisorFlags(
+            strategy=Strategy(strategy),
+            intensity=intensity,
+            period_s=period,
+            auto_shutdown=AutoShutdown(auto),
+        )
+        return flags, [self.stage.spec(child) for child in children]
+
+
+class Stage:
+    """One scenario on a virtual runtime; also the tracer."""
+
+    def __init__(self) -> None:
+        self.virtual = VirtualRuntime()
+        self.now_ms = 0
+        self.stuck: set[Pid] = set()
+        self.root: Pid | None = None
+        self.events: list[Term] = []
+        self.attempts: dict[str, int] = {}
+        self.latest: dict[str, tuple[int, Pid]] = {}
+        self.names: dict[Pid, Term] = {}
+
+    def play(self, scenario: Scenario) -> list[Any]:
+        root, steps = scenario
+        self.virtual.advance(PHASE_S)
+        try:
+            seen = [self.observed(self.start(root))]
+            seen.extend(self.observed(self.step(step)) for step in steps)
+        finally:
+            self.virtual.close()
+        return seen
+
+    def observed(self, answer: Term) -> Any:
+        self.virtual.run_until_idle()
+        while self.stuck:
+            self.virtual.advance(SLOW_S)
+        events, self.events = self.events, []
+        return plain([answer, events])
+
+    def start(self, root: Term) -> Term:
+        made = TracedSupervisor(self, root[1], root[5])
+        try:
+            self.root = self.virtual.run(self.virtual.runtime.start_wait(made))
+        except StartError as error:
+            return ("error", shown(error.reason))
+        return "started"
+
+    def spec(self, child: Term) -> ChildSpec:
+        _, name, restart, shutdown, significant, body = child
+
+        def start() -> Pid:
+            if body[0] == "sup":
+                return supervisor.start_link(TracedSupervisor(self, name, body))
+            return gen_server.start_link(Worker(self, name, body))
+
+        shutdowns = {"brutal_kill": BRUTAL_KILL, "infinity": INFINITY}
+        return ChildSpec(
+            name,
+            start,
+            restart=Restart(restart),
+            shutdown_s=shutdowns[shutdown]
+            if isinstance(shutdown, str)
+            else SLOW_S
+            if shutdown == 20
+            else shutdown / 1000,
+            type=ChildType.SUPERVISOR if body[0] == "sup" else ChildType.WORKER,
+            significant=significant,
+        )
+
+    def step(self, step: Term) -> Term:
+        match step:
+            case ("pass", ms):
+                self.now_ms += ms
+                self.virtual.advance(self.now_ms / 1000 + PHASE_S - self.virtual.clock())
+                return "ok"
+            case ("stop", reason):
+                return self.stop(reason)
+            case ("kill", names):
+                pids = [self.alive(name) for name in names]
+                for pid in pids:
+                    if pid is not None:
+                        self.virtual.runtime.exit(pid, "kill")
+                return ["dead" if pid is None else "ok" for pid in pids]
+        what, name, term = step
+        pid = self.alive(name)
+        return "dead" if pid is None else self.act(what, pid, term)
+
+    def stop(self, reason: Term) -> Term:
+        if self.root is None or not self.root.is_alive():
+            return "dead"
+        self.virtual.runtime.exit(self.root, reason)
+        return "ok"
+
+    def act(self, what: str, pid: Pid, term: Term) -> Term:
+        match what:
+            case "crash":
+                pid.cast(("stop", term))
+            case "raise":
+                pid.cast("raise")
+            case "unlink":
+                return self.virtual.handle(pid).call("unlink")
+            case "signal":
+                self.virtual.runtime.exit(pid, term)
+            case "manage":
+                return self.virtual.run(self.manage(pid, term))
+        return "ok"
+
+    async def manage(self, sup: Pid, call: Term) -> Term:
+        try:
+            return await self.ask(sup, call)
+        except tuple(REFUSALS) as error:
+            return REFUSALS[type(error)]
+        except AlreadyStartedError as error:
+            return ("already_started", self.names[error.pid])
+        except StartChildError as error:
+            return ("start_error", shown(error.reason))
+        except CallError as error:
+            return ("exit", shown(error.cause))
+
+    async def ask(self, sup: Pid, call: Term) -> Term:
+        match call:
+            case ("start_child", child):
+                return ("ok", self.who(await supervisor.start_child(sup, self.spec(child))))
+            case ("restart_child", name):
+                return ("ok", self.who(await supervisor.restart_child(sup, name)))
+            case ("terminate_child", name):
+                await supervisor.terminate_child(sup, name)
+                return "ok"
+            case ("delete_child", name):
+                await supervisor.delete_child(sup, name)
+                return "ok"
+            case "which_children":
+                infos = await supervisor.which_children(sup)
+                return [
+                    (
+                        info.id,
+                        "restarting" if info.restarting else self.who(info.pid),
+                        info.type.value,
+                    )
+                    for info in infos
+                ]
+        counts = await supervisor.count_children(sup)
+        return (counts.specs, counts.active, counts.supervisors, counts.workers)
+
+    def who(self, pid: Pid | None) -> Term:
+        return "undefined" if pid is None else self.names[pid]
+
+    def alive(self, name: str) -> Pid | None:
+        pid = self.latest[name][1] if name in self.latest else None
+        return pid if pid is not None and pid.is_alive() else None
+
+    def born(self, name: str, pid: Pid) -> int:
+        nth = self.latest[name][0] + 1 if name in self.latest else 1
+        self.latest[name] = (nth, pid)
+        self.names[pid] = (name, nth)
+        self.note("start", name, nth)
+        pid.watch(self)
+        return nth
+
+    def ended(self, pid: Pid, reason: object) -> None:
+        self.stuck.discard(pid)
+        self.note("down", *self.names[pid], shown(reason))
+
+    def note(self, *event: Term) -> None:
+        self.events.append(event)
+
+
+def shown(reason: Term) -> Term:
+    """Leave the stack out of a reason."""
+    if isinstance(reason, Raised):
+        return "raised"
+    return tuple(map(shown, reason)) if isinstance(reason, tuple) else reason
+
+
+# Comparing.
+
+
+def comparable(scenario: Scenario, seen: list[Any]) -> list[Any]:
+    """Leave out what OTP does not promise: the order among the children of a killed supervisor."""
+    supervisors = set(supervisors_of(scenario[0]))
+    result = []
+    for step, (answer, observed) in zip([("start",), *scenario[1]], seen, strict=True):
+        events = observed
+        if step[0] == "kill" and supervisors.intersection(step[1]):
+            starts = [event for event in events if event[0] == "start"]
+            others = sorted((event for event in events if event[0] != "start"), key=repr)
+            events = starts + others
+        result.append([answer, events])
+    return result
+
+
+def supervisors_of(child: Term) -> list[str]:
+    if child[5][0] != "sup":
+        return []
+    return [child[1], *(name for inner in child[5][5] for name in supervisors_of(inner))]
+
+
+@dataclass
+class Compared:
+    """What the BEAM saw in each scenario, and the scenarios where we saw something else."""
+
+    seen: list[Any]
+    differing: list[
+        tuple[Scenario, int, Any, Any]
+    ]  # scenario, step, what the BEAM saw there, what we saw
+
+
+def compare(scenarios: list[Scenario], folder: Path) -> Compared:
+    """Run all on both."""
+    compared = Compared([], [])
+    theirs = ask_beam("beam_supervision", scenarios, folder)
+    for scenario, beam in zip(scenarios, theirs, strict=True):
+        beam_seen = comparable(scenario, beam)
+        our_seen = comparable(scenario, Stage().play(scenario))
+        compared.seen.append(beam_seen)
+        for index, (want, got) in enumerate(zip(beam_seen, our_seen, strict=True)):
+            if want != got:
+                compared.differing.append((scenario, index, want, got))
+                break
+    return compared
+
+
+def shrink(scenario: Scenario, folder: Path) -> tuple[Scenario, int, Any, Any]:
+    """Drop steps as long as both still differ."""
+    smallest = compare([scenario], folder).differing[0]
+    while True:
+        (root, steps), index = smallest[:2]
+        steps = steps[: max(index, 1)]
+        fewer = [(root, steps[:drop] + steps[drop + 1 :]) for drop in range(len(steps))]
+        found = compare([(root, steps), *fewer], folder).differing
+        smaller = [entry for entry in found if len(entry[0][1]) < len(steps)]
+        if not smaller:
+            return found[0] if found else smallest
+        smallest = smaller[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenarios", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--show", type=int, default=3, help="how many differences to shrink and show"
+    )
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = compare(generate(options.scenarios, options.seed), folder).differing
+        for entry in found[: options.show]:
+            (root, steps), index, want, got = shrink(entry[0], folder)
+            print(f"root {root}")
+            for number, step in enumerate(steps, 1):
+                print(f"  {number}: {step}")
+            print(f"step {index}:\n  BEAM {want}\n  ours {got}\n")
+    print(f"{options.scenarios} scenarios, {len(found)} differ")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
