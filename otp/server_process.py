@@ -6,8 +6,6 @@ may take its next message. `envelope` is what the slow path is at work on; it is
 
 Longer than most: hot and slow path are two halves of one loop.
 
-Longer than most: what is on the hot path, and what may follow each message, belong to one object.
-
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
 
