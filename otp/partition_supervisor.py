@@ -74,6 +74,7 @@ class PartitionSupervisor(Supervisor):
             raise PartitionError(f"{name!r}: partitions is {partitions!r:.200}, not a number >= 1")
         flags = SupervisorFlags(strategy=strategy, intensity=intensity, period_s=period_s)
         super().__init__(flags)
+        self.flags = flags
         self.name = name
         self._templates = [_template(child_spec, index) for index in range(count)]
 
@@ -84,7 +85,7 @@ class PartitionSupervisor(Supervisor):
         me.runtime.tables[_table_id(self.name)] = table
         me.watch(table)
         specs = [_numbered(spec, index, table) for index, spec in enumerate(self._templates)]
-        return self._flags, specs
+        return self.flags, specs
 
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime` under its own name."""
