@@ -91,15 +91,15 @@ def _in_one_go(ops: list[Term]) -> list[Term]:
     # The BEAM sets links and monitors up by signals: right after one, or after an exit, it may still show the old
     # state. And what an exit brings back to its sender comes while that one still runs, or later.
     kept: list[Term] = []
-    exited = False
     for op in ops:
         what = op if isinstance(op, str) else op[0]
         alone = what in {"links", "monitors", "link", "spawn_link"}
-        early = what == "demonitor" and not op[2]
-        if ((alone or early) and kept) or (exited and what not in {"alive", "send"}):
+        early = what == "flush" or (what == "demonitor" and not op[2])
+        last = kept[-1] if kept else ("none",)
+        after_exit = last[0] == "exit" and op != ("alive", last[1])
+        if ((alone or early) and kept) or after_exit:
             break
         kept.append(op)
-        exited = exited or what == "exit"
         if alone:
             break
     return kept
