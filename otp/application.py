@@ -14,13 +14,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from otp.application_controller import (
-    CONTROLLER,
-    MASTERS,
-    TABLE,
-    ApplicationController,
-    Environment,
-)
+from otp.application_controller import CONTROLLER, TABLE, ApplicationController, Environment
+from otp.application_master import MASTERS
 from otp.application_spec import (
     Application,
     ApplicationError,

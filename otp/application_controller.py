@@ -13,7 +13,7 @@ from typing import Any
 
 from otp import gen_server
 from otp.address import Name
-from otp.application_master import ApplicationMaster, Begun, NotBegun
+from otp.application_master import MASTERS, ApplicationMaster, Begun, NotBegun
 from otp.application_spec import (
     ApplicationError,
     ApplicationInfo,
@@ -29,11 +29,10 @@ from otp.reports import bounded_text
 from otp.runtime import Runtime
 from otp.waiting import ExitWait, From
 
-__all__ = ["CONTROLLER", "MASTERS", "TABLE", "ApplicationController", "Environment"]
+__all__ = ["CONTROLLER", "TABLE", "ApplicationController", "Environment"]
 
 CONTROLLER = "application_controller"
 TABLE = "application"
-MASTERS = "application masters"  # the names of the running applications, by group leader
 _log = logging.getLogger("otp")
 
 
@@ -225,7 +224,6 @@ class ApplicationController(GenServer[None]):
             return None
         running.starters.append(from_)
         running.master = gen_server.start_link(ApplicationMaster(spec, self.pid))
-        self.runtime.tables[MASTERS][running.master] = name
         return _LATER
 
     def _stop(self, name: str, from_: From) -> object:

@@ -19,8 +19,9 @@ from otp.gen_server import GenServer
 from otp.process import Exit, Pid
 from otp.waiting import ExitWait
 
-__all__ = ["ApplicationMaster", "Begun", "NotBegun"]
+__all__ = ["MASTERS", "ApplicationMaster", "Begun", "NotBegun"]
 
+MASTERS = "application masters"  # the names of the running applications, by group leader
 _log = logging.getLogger("otp")
 
 
@@ -63,6 +64,7 @@ class ApplicationMaster(GenServer[_Top]):
     def init(self) -> Ok[_Top]:
         self.trap_exit()
         self.pid.group_leader = self.pid
+        self.runtime.tables[MASTERS][self.pid] = self._spec.name
         return Ok(_Top(), Continue("start"))
 
     async def handle_continue(self, term: object, state: _Top) -> NoReply[_Top] | Stop[_Top]:

@@ -65,7 +65,7 @@ class Shop(Application):
         self.seen: list[object] = []
 
     def start(self, kind: Any, args: Any) -> Any:
-        self.seen.append((kind.value, args))
+        self.seen.append((kind.value, args, application.get_application()))
 
         def start() -> Pid:
             self.worker = gen_server.start_link(Worker(self.trace, self.name, self.fails))
@@ -119,7 +119,7 @@ def test_application_starts_its_tree_and_stops_it_in_order(inside, trace):
     async def body() -> None:
         await application.load(spec(shop))
         await application.start("shop")
-        assert shop.seen == [("normal", ["args"])]
+        assert shop.seen == [("normal", ["args"], "shop")]
         assert [info.name for info in await application.which_applications()] == ["shop"]
         await application.stop("shop")
         assert await application.which_applications() == []
