@@ -29,6 +29,7 @@ __all__ = [
     "PodUp",
     "Remove",
     "Reported",
+    "ResetResource",
     "Sender",
 ]
 
@@ -107,6 +108,13 @@ class CancelUnit(Call[str]):
 
 
 @dataclass(frozen=True, slots=True)
+class ResetResource(Call[bool]):
+    """Bring back a resource that was set aside; answers as `ZoneBook.reset`."""
+
+    resource: ResourceView
+
+
+@dataclass(frozen=True, slots=True)
 class _Tick:
     """Something in the book has become due."""
 
@@ -151,9 +159,15 @@ class Dispatcher(GenServer[ZoneBook]):
         return NoReply(state)
 
     def handle_call(self, request: Call[object], from_: From, state: ZoneBook) -> NoReply[ZoneBook]:
-        """Cancel a unit."""
-        assert isinstance(request, CancelUnit)
-        answer = state.cancel(request.unit)
+        """Cancel a unit, or reset a resource."""
+        answer: object
+        match request:
+            case CancelUnit(unit):
+                answer = state.cancel(unit)
+            case ResetResource(resource):
+                answer = state.reset(resource)
+            case _:
+                raise TypeError(f"{request!r} is nothing a dispatcher knows")
         self._settle(state, lambda: from_.reply(answer))
         return NoReply(state)
 

@@ -94,6 +94,7 @@ class ResourceView:
         "pod",
         "spec",
         "state",
+        "suspect_utc",
     )
 
     def __init__(self, path: str, pod: PodView, spec: Resource, *, on_demand: bool) -> None:
@@ -115,6 +116,7 @@ class ResourceView:
         self.is_open = False
         self.is_leaving = False
         self.detail = ""
+        self.suspect_utc = 0.0  # since when, while it is suspect
         self.lane: Lane | None = None
         pod.by_state["undefined"] = pod.by_state.get("undefined", 0) + 1
 

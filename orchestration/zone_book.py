@@ -101,6 +101,8 @@ class ZoneBook:
                 self._orphan(unit)
                 continue
             self._enter(resource, unit)
+            if unit.cancelling and unit.state is _PENDING:
+                self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
 
     def accept(self, units: Iterable[QueuedUnit]) -> None:
         """Queue units that have just been accepted, in order of acceptance."""
@@ -148,8 +150,12 @@ class ZoneBook:
     def cancel(self, unit_id: str) -> str:
         """Cancel a unit, or ask its pod to.
 
+        What cannot be done at once is journalled: it is done as soon as the unit is at a border, whatever
+        dies in between.
+
         Returns:
-            done, asked, doubtful (it must be settled first), unreachable, or over.
+            done, asked (it is cancelled if commands are left when its pod, or its settling, says how far
+            it is), or over.
         """
         unit = self.units.get(unit_id)
         if unit is None or unit.lane is None:
@@ -157,14 +163,27 @@ class ZoneBook:
         if unit.state is _PENDING:
             self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
             return "done"
-        unit.cancelling = True
-        if unit.state is _IN_DOUBT:
-            return "doubtful"
-        pod = self._view.resources[unit.lane.path].pod
-        if not pod.is_live:
-            return "unreachable"
-        self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+        resource = self._view.resources.get(unit.lane.path) or self._leaving[unit.lane.path]
+        if not unit.cancelling:
+            unit.cancelling = True
+            self.changes.cancels.append(unit.seq)
+            self._note("unit.cancel_requested", unit.id, resource, {"attempt": unit.attempt})
+        self._send_cancel(resource.pod, unit)
         return "asked"
+
+    def _send_cancel(self, pod: PodView, unit: QueuedUnit) -> None:
+        """Ask the pod again for what was promised; one that is away is asked when it is back."""
+        if unit.cancelling and unit.at_the_pod and unit.lane is not None and pod.is_live:
+            self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+
+    def reset(self, resource: ResourceView) -> bool:
+        """Have a resource that was set aside tried again; False if it is not, or cannot be now."""
+        if resource.state != "set_aside" or not resource.pod.is_live or resource.is_leaving:
+            return False
+        self._note("resource.reset", resource.path, resource, {"detail": resource.detail})
+        resource.enter("initialised", "brought back")
+        self.define([resource])
+        return True
 
     def remove(self, removed: Sequence[ResourceView]) -> None:
         """Follow an `apply`: these resources are to go, and what waits for them ends."""
@@ -254,6 +273,8 @@ class ZoneBook:
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 if unit.id not in held:
                     self._not_held(unit, pod)
+                else:
+                    self._send_cancel(pod, unit)
         self._believe(pod, inventory)
 
     def _not_held(self, unit: QueuedUnit, pod: PodView) -> None:
@@ -272,7 +293,7 @@ class ZoneBook:
                 self.outbox.append((pod, Retire(self._view.revision, (each.path,))))
                 continue
             resource.take_epoch(each.epoch)
-            resource.enter(each.state)
+            self._believe_state(resource, each.state)
             resource.is_open = each.state in ("ready", "executing")
             self._dirty[each.path] = resource
         if inventory.revision != self._view.revision:
@@ -281,6 +302,12 @@ class ZoneBook:
         missing = [each for path, each in pod.resources.items() if path not in there]
         if missing:
             self.define(missing)
+
+    def _believe_state(self, resource: ResourceView, state: str) -> None:
+        """Take a state that was told before; why it is so was told then, unless we are new."""
+        if state != resource.state:
+            resource.enter(state)
+            resource.suspect_utc = self._clock_utc()
 
     def _define_all(self, pod: PodView) -> None:
         everything = tuple(self._definition(each) for each in pod.resources.values())
@@ -485,6 +512,7 @@ class ZoneBook:
         if unit is not None:
             resource.is_open = False
             resource.enter("suspect", body.reason)
+            resource.suspect_utc = self._clock_utc()
             detail = {"unit": body.unit, "index": body.index, "reason": body.reason}
             self._note("resource.suspect", resource.path, resource, detail)
 

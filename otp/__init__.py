@@ -10,10 +10,16 @@ from otp import (
     gen_event,
     gen_server,
     gen_statem,
+    partition_supervisor,
+    pg,
     proc_lib,
+    registry,
     supervisor,
     supervisor_bridge,
     sys,
+    task,
+    task_stream,
+    task_supervisor,
 )
 from otp.address import Address, Name
 from otp.child_spec import (
@@ -94,9 +100,11 @@ from otp.gen_server import (
 )
 from otp.gen_statem import GenStatem
 from otp.node_names import Global, OnNode
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
+from otp.registry import Registry, Via
 from otp.report_text import format_report
 from otp.reports import (
     CrashReport,
@@ -113,6 +121,9 @@ from otp.reports import (
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
 from otp.supervisor_bridge import SupervisorBridge
+from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -168,12 +179,15 @@ __all__ = [
     "Ok",
     "OnNode",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
     "Raised",
     "ReceiveTimeoutError",
     "Ref",
+    "Registry",
     "Reply",
     "Report",
     "Restart",
@@ -195,9 +209,14 @@ __all__ = [
     "SupervisorFlagsError",
     "SupervisorLabel",
     "SupervisorReport",
+    "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
+    "Via",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
@@ -211,11 +230,14 @@ __all__ = [
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "proc_lib",
     "process_info",
     "receive",
     "register",
     "registered",
+    "registry",
     "reply",
     "self_pid",
     "send",
@@ -226,6 +248,9 @@ __all__ = [
     "supervisor",
     "supervisor_bridge",
     "sys",
+    "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",

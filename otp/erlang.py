@@ -93,7 +93,7 @@ def monitor(target: Pid | Name) -> Ref:
     if pid is None or not pid.is_alive():
         ref.target = None
         me.post((INFO, Down(ref, target, NOPROC)))
-    else:
+    elif pid is not me:  # of its own end nobody could be told: OTP sets nothing up either
         me.rare.monitors[ref] = None
         pid.watch(ref)
     return ref

@@ -22,7 +22,7 @@ from otp.address import Name
 from otp.callback_results import Stop
 from otp.erlang import monitor
 from otp.gen_event_handler import EventHandler, HandlerName, NewHandler, is_handler
-from otp.gen_event_manager import Ask, EventManager, Refused
+from otp.gen_event_manager import Ask, EventManager
 from otp.gen_event_results import (
     CallResult,
     EventResult,
@@ -34,6 +34,7 @@ from otp.gen_event_results import (
     SwapHandler,
 )
 from otp.process import Pid, Ref
+from otp.supervision_answers import Refused
 from otp.waiting import self_process
 
 __all__ = [

@@ -8,7 +8,6 @@ Source: gen_event(3) and gen_event.erl of OTP 25 to 27, checked against a runnin
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,24 +17,19 @@ from otp.callback_results import NoReply, Stop
 from otp.callback_results import Reply as Answer
 from otp.erlang import link, unlink
 from otp.errors import HandlerError, HandlerNotFoundError
-from otp.exit_reason import NORMAL, SHUTDOWN, reason_of
-from otp.gen_event_handler import (
-    EventHandler,
-    HandlerName,
-    NewHandler,
-    is_handler,
-    named,
-    split_name,
-)
+from otp.exit_reason import NORMAL, SHUTDOWN
+from otp.gen_event_handler import HandlerName, NewHandler, is_handler, split_name
+from otp.gen_event_installed import Installed, Raising, call, failure, settled, tell
 from otp.gen_event_process import EventPid
-from otp.gen_event_results import GenEventExit, Ok, RemoveHandler, Reply, SwapHandler
+from otp.gen_event_results import Ok, RemoveHandler, Reply, SwapHandler
 from otp.gen_server import GenServer
 from otp.process import Exit, Pid
 from otp.reports import EventHandlerReport, bounded_text
 from otp.runtime import Runtime
+from otp.supervision_answers import Refused
 from otp.waiting import From
 
-__all__ = ["Ask", "EventManager", "Refused"]
+__all__ = ["Ask", "EventManager"]
 
 
 class Ask:
@@ -49,56 +43,6 @@ class Ask:
 
     def __repr__(self) -> str:
         return f"({self.order}, {', '.join(bounded_text(each) for each in self.arguments)})"
-
-
-class Refused:
-    """The answer to an `Ask` that is raised in the caller."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: HandlerError) -> None:
-        self.error = error
-
-
-class Installed:
-    """A handler in its place, with its state and the process that supervises it."""
-
-    __slots__ = ("id", "module", "state", "supervisor")
-
-    def __init__(
-        self, module: EventHandler[Any], handler_id: object, supervisor: Pid | None
-    ) -> None:
-        self.module = module
-        self.id = handler_id
-        self.supervisor = supervisor
-        self.state: Any = None
-
-    def __repr__(self) -> str:
-        return f"{self.title}: {bounded_text(self.state)}"
-
-    @property
-    def name(self) -> HandlerName:
-        """What calls and deletes call it."""
-        return named(type(self.module), self.id)
-
-    @property
-    def title(self) -> str:
-        """Its name for reports."""
-        shown = type(self.module).__qualname__
-        return shown if self.id is None else f"({shown}, {bounded_text(self.id)})"
-
-    def shown(self) -> tuple[type, object, object]:
-        """What sys shows of it."""
-        return type(self.module), self.id, self.state
-
-
-class _Raised:
-    """What a callback gave that raised."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.value = ("EXIT", reason_of(error))
 
 
 class EventManager(GenServer[list[Installed]]):
@@ -201,7 +145,7 @@ class EventManager(GenServer[list[Installed]]):
         """Hand `message` to all handlers; what is returned has to be awaited for the rest."""
         handlers = self._handlers
         for position, handler in enumerate(handlers):
-            result = _call(getattr(handler.module, callback), message, handler.state)
+            result = call(getattr(handler.module, callback), message, handler.state)
             if type(result) is not Ok:
                 return self._deliver_rest(callback, message, handlers[position:], result)
             handler.state = result.state
@@ -212,10 +156,10 @@ class EventManager(GenServer[list[Installed]]):
     async def _deliver_rest(
         self, callback: str, message: object, rest: list[Installed], result: Any
     ) -> NoReply[list[Installed]]:
-        await self._follow(rest[0], await _settled(result), message, Ok)
+        await self._follow(rest[0], await settled(result), message, Ok)
         for handler in rest[1:]:
-            result = _call(getattr(handler.module, callback), message, handler.state)
-            await self._follow(handler, await _settled(result), message, Ok)
+            result = call(getattr(handler.module, callback), message, handler.state)
+            await self._follow(handler, await settled(result), message, Ok)
         return NoReply(self._handlers)
 
     async def _follow(
@@ -232,10 +176,10 @@ class EventManager(GenServer[list[Installed]]):
             handler.state = result.state
             await self._swap_in_place(handler, result.args, result.new)
         else:
-            failure = _failure(result)
+            reason = failure(result)
             self._handlers.remove(handler)
-            self._report(handler, failure, last)
-            await self._end(handler, ("error", failure), failure)
+            self._report(handler, reason, last)
+            await self._end(handler, ("error", reason), reason)
             return False
         return True
 
@@ -245,10 +189,10 @@ class EventManager(GenServer[list[Installed]]):
         following = Installed(*split_name(new), old.supervisor)
         handed = await self._end(old, args, ("swapped", following.name, old.supervisor))
         try:
-            await self._begin(following, _failure(handed))
+            await self._begin(following, failure(handed))
         except HandlerError as error:
             self._report(following, error.reason, ("swap_handler", old.name))
-            _tell(following, error.reason)
+            tell(following, error.reason)
         else:
             self._handlers.insert(place, following)
 
@@ -291,9 +235,9 @@ class EventManager(GenServer[list[Installed]]):
         handler = self._find(name)
         if handler is None:
             raise HandlerNotFoundError(name, "bad_module")
-        result = await _settled(_call(handler.module.handle_call, request, handler.state))
+        result = await settled(call(handler.module.handle_call, request, handler.state))
         if not await self._follow(handler, result, request, Reply):
-            raise HandlerError(name, _failure(result))
+            raise HandlerError(name, failure(result))
         return result.value
 
     async def _add(self, new: NewHandler, supervisor: Pid | None) -> None:
@@ -307,7 +251,7 @@ class EventManager(GenServer[list[Installed]]):
             raise HandlerNotFoundError(name, "module_not_found")
         self._handlers.remove(handler)
         value = await self._end(handler, args, NORMAL)
-        if isinstance(value, _Raised):
+        if isinstance(value, Raising):
             raise HandlerError(name, value.value)
         return value
 
@@ -321,7 +265,7 @@ class EventManager(GenServer[list[Installed]]):
             self._handlers.remove(old)
             following.supervisor = supervisor or old.supervisor
             handed = await self._end(old, args, ("swapped", following.name, following.supervisor))
-        await self._begin(following, _failure(handed))
+        await self._begin(following, failure(handed))
         self._handlers.insert(0, following)
 
     def _find(self, name: HandlerName) -> Installed | None:
@@ -343,10 +287,10 @@ class EventManager(GenServer[list[Installed]]):
         module.pid = self.pid
         if handler.supervisor is not None:
             link(handler.supervisor)
-        result = await _settled(_call(module.init_swapped if handed else module.init, *handed))
+        result = await settled(call(module.init_swapped if handed else module.init, *handed))
         if type(result) is Stop:
             raise HandlerError(handler.name, result.reason)
-        if type(result) is _Raised:
+        if type(result) is Raising:
             raise HandlerError(handler.name, result.value)
         if type(result) is Ok:
             self.pid.hibernate |= result.hibernate
@@ -354,11 +298,11 @@ class EventManager(GenServer[list[Installed]]):
         handler.state = result
 
     async def _end(self, handler: Installed, args: object, reason: object) -> object:
-        """Run terminate and tell the supervising process; gives what terminate returned, or `_Raised`."""
-        value = await _settled(_call(handler.module.terminate, args, handler.state))
-        if isinstance(value, _Raised):
+        """Run terminate and tell the supervising process; gives what terminate returned, or `Raising`."""
+        value = await settled(call(handler.module.terminate, args, handler.state))
+        if isinstance(value, Raising):
             self._report(handler, value.value, ("terminate", args))
-        _tell(handler, reason)
+        tell(handler, reason)
         return value
 
     def _report(self, handler: Installed, reason: object, last: object) -> None:
@@ -373,29 +317,3 @@ class EventManager(GenServer[list[Installed]]):
             reason_text=bounded_text(shown["reason"]),
         )
         self.runtime.reports.send(report)
-
-
-def _call(callback: Callable[..., object], *arguments: object) -> Any:
-    try:
-        return callback(*arguments)
-    except (Exception, CancelledError) as error:  # noqa: BLE001 - a failing handler harms only itself
-        return _Raised(error)
-
-
-async def _settled(result: Any) -> Any:
-    """Wait for a result, if it has to be waited for."""
-    if not isinstance(result, Awaitable):
-        return result
-    try:
-        return await result
-    except (Exception, CancelledError) as error:  # noqa: BLE001 - as in _call
-        return _Raised(error)
-
-
-def _failure(value: object) -> object:
-    return value.value if isinstance(value, _Raised) else value
-
-
-def _tell(handler: Installed, reason: object) -> None:
-    if handler.supervisor is not None:
-        handler.supervisor.send(GenEventExit(handler.name, reason))

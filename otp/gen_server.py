@@ -228,9 +228,9 @@ def start_monitor(
 def enter_loop(
     server: GenServer[StateT],
     state: StateT,
+    action: Action | None = None,
     *,
     name: Name | None = None,
-    action: Action | None = None,
 ) -> NoReturn:
     """Make the calling process, which proc_lib started, a server; what called this does not go on.
 
@@ -239,8 +239,8 @@ def enter_loop(
     Args:
         server: the callbacks.
         state: the first state.
-        name: what the process is registered as, if it is.
         action: as from `init`.
+        name: what the process is registered as, if it is.
 
     Raises:
         ExitError: proc_lib did not start this process, or `name` is not its name.

@@ -20,8 +20,8 @@ from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
 from otp.erlang import monitor
-from otp.errors import StartError, UndefinedCallbackError
-from otp.exit_reason import KILLED
+from otp.errors import UndefinedCallbackError
+from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
 from otp.gen_statem_results import (
     CANCEL,
@@ -59,7 +59,18 @@ from otp.gen_statem_results import (
     StopAndReply,
 )
 from otp.process import Pid, Ref
+from otp.requests import (
+    check_response,
+    receive_response,
+    reqids_add,
+    reqids_new,
+    reqids_size,
+    reqids_to_list,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime
+from otp.start_limit import limit_init
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -102,11 +113,20 @@ __all__ = [
     "StopAndReply",
     "call",
     "cast",
+    "check_response",
+    "enter_loop",
+    "receive_response",
     "reply",
+    "reqids_add",
+    "reqids_new",
+    "reqids_size",
+    "reqids_to_list",
+    "send_request",
     "start",
     "start_link",
     "start_monitor",
     "stop",
+    "wait_response",
 ]
 
 StateT = TypeVar("StateT")
@@ -171,21 +191,6 @@ class GenStatem(Generic[StateT, DataT]):
         return pid
 
 
-class _StartLimit:
-    """Kills a machine whose init takes too long."""
-
-    __slots__ = ("pid",)
-
-    def __init__(self, pid: Pid) -> None:
-        self.pid = pid
-
-    def expired(self) -> None:
-        """The time is up."""
-        if self.pid.initialising and self.pid.is_alive():
-            self.pid.rare.start_error = StartError("timeout")
-            self.pid.die(KILLED)
-
-
 def start_link(
     machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
@@ -205,7 +210,7 @@ def start_link(
         OtpError: no process calls.
     """
     parent = self_process()
-    return _limited(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
+    return limit_init(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
 
 
 def start(
@@ -213,7 +218,7 @@ def start(
 ) -> Pid:
     """Start `machine` without a link; otherwise as `start_link`."""
     runtime = self_process().runtime
-    return _limited(machine.start_in(runtime, parent=None, name=name), timeout_s)
+    return limit_init(machine.start_in(runtime, parent=None, name=name), timeout_s)
 
 
 def start_monitor(
@@ -236,9 +241,3 @@ def reply(replies: From | Reply | Iterable[Reply], value: object = None) -> None
         return
     for each in (replies,) if isinstance(replies, Reply) else replies:
         each.from_.reply(each.value)
-
-
-def _limited(pid: Pid, timeout_s: float | None) -> Pid:
-    if timeout_s is not None and pid.initialising:
-        pid.runtime.timers.start(timeout_s, _StartLimit(pid))
-    return pid

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from otp.address import Name
 from otp.callback_results import Ignore, NoReply, Reply, Stop
+from otp.child_spec import ChildType
+from otp.child_spec_forms import ChildModule
 from otp.erlang import link
 from otp.errors import SupervisorError, UndefinedCallbackError
 from otp.exit_reason import is_clean
@@ -36,9 +38,10 @@ __all__ = ["SupervisorBridge", "start_link"]
 StateT = TypeVar("StateT")
 
 
-class SupervisorBridge(Generic[StateT]):
+class SupervisorBridge(ChildModule, Generic[StateT]):
     """Subclass it: `init` starts the process, `terminate` stops it; both may be `async def`."""
 
+    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
     pid: Pid  # of the bridge; set before init runs
 
     def init(

@@ -180,7 +180,7 @@ async def handle_system_msg(
         ExitError: the process has to end.
     """
     me = self_process()
-    system = System(type(me))
+    system = me.rare.system = System(type(me))  # so that the end of the process closes a log file
     system.debug = debug
     special = _Special(me, module, misc)
     while True:
@@ -232,7 +232,11 @@ class _Special:
         return answer
 
     def system_status(self, debug: Debug | None) -> tuple[str, str, object, dict[str, object]]:
-        """Show misc."""
+        """Ask the module, or show misc."""
+        own = getattr(self.module, "system_status", None)
+        if own is not None:
+            status: tuple[str, str, object, dict[str, object]] = own(self.misc)
+            return status
         shown = formatted(self.module, {"state": self.misc, "log": debug.events() if debug else ()})
         return "special", type(self.module).__qualname__, shown.pop("state"), shown
 

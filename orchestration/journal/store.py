@@ -67,6 +67,9 @@ FROM json_each(?) AS new
 WHERE units.seq = new.value->>0
   AND units.state NOT IN ('succeeded', 'failed', 'cancelled', 'superseded', 'quarantined')
 """
+_REQUEST_CANCELS = """
+UPDATE units SET cancel_requested = 1 WHERE seq IN (SELECT value FROM json_each(?))
+"""
 _INSERT_EVENTS = """
 INSERT INTO events (seq, at_utc, kind, subject, resource, epoch, detail)
 SELECT ? + key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
@@ -77,6 +80,7 @@ SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true
 ON CONFLICT (path) DO UPDATE SET on_demand = excluded.on_demand, epoch = excluded.epoch,
   desired = excluded.desired
 """
+_DELETE_RESOURCES = "DELETE FROM resources WHERE path IN (SELECT value FROM json_each(?))"
 _INSERT_ON_DEMAND = """
 INSERT INTO resources (path, on_demand) SELECT value, 1 FROM json_each(?) WHERE true
 ON CONFLICT (path) DO NOTHING
@@ -345,16 +349,18 @@ class SqliteStore:
         if units:
             self._update_units(list(units.values()))
         for changes in batch:
-            if changes.resources:
-                self._execute(_UPSERT_RESOURCES, list(changes.resources.values()))
-            if changes.dropped:
-                self._connection.execute(
-                    "DELETE FROM resources WHERE path IN (SELECT value FROM json_each(?))",
-                    (_encode(changes.dropped).decode(),),
-                )
+            self._write_rare(changes)
         reporters = {row[0]: row for changes in batch for row in changes.reporters.values()}
         if reporters:
             self._execute(_UPSERT_REPORTERS, list(reporters.values()))
+
+    def _write_rare(self, changes: Changes) -> None:
+        if changes.cancels:
+            self._execute(_REQUEST_CANCELS, changes.cancels)
+        if changes.resources:
+            self._execute(_UPSERT_RESOURCES, list(changes.resources.values()))
+        if changes.dropped:
+            self._execute(_DELETE_RESOURCES, changes.dropped)
 
     def _update_units(self, rows: list[object]) -> None:
         changed = self._execute(_UPDATE_UNITS, rows)

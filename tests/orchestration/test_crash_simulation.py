@@ -354,7 +354,7 @@ class World:
             pod.restart()
         elif chance < 0.05:
             self.lose_link(pod)
-        elif chance < 0.06 and self.accepted:
+        elif chance < 0.07 and self.accepted:
             self.book.cancel(self.rng.choice(self.accepted))
             self.settle()
         elif chance < 0.15:

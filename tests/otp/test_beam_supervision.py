@@ -4,15 +4,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from tests.otp.beam.supervision import compare, generate
 
 SCENARIOS = int(os.environ.get("OTP_BEAM_SCENARIOS", "600"))
 SEED = int(os.environ.get("OTP_BEAM_SEED", "25"))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_supervision_goes_as_on_the_beam(tmp_path: Path):
     scenarios = generate(SCENARIOS, SEED)
 
