@@ -39,8 +39,10 @@ format: setup ## Formats and mends what ruff can mend.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: setup ## Measures what the README states (ARGS=… is handed on).
+bench: setup ## Measures core, journal, scrape and a whole server (ARGS=… goes to the last).
 	$(PY) -m benchmarks.scrape
+	$(PY) -m benchmarks.bench_otp_core
+	$(PY) -m benchmarks.bench_journal
 	$(PY) -m benchmarks.bench_end_to_end $(ARGS)
 
 bench-otp: setup ## The otp core beside a BEAM, asyncio and Pykka; wants a quiet machine (ARGS=… is handed on).

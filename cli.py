@@ -274,6 +274,37 @@ def cancel_work(ctx: click.Context, /, ids: tuple[str, ...]) -> None:
     commands.cancel(_settings(ctx), ids)
 
 
+@cloudctl.group()
+def retry() -> None:
+    """Retry work that ended without success."""
+
+
+@retry.command("work")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=_complete_name)
+@printing
+@click.pass_context
+def retry_work(ctx: click.Context, /, ids: tuple[str, ...]) -> None:
+    """Submit the commands that are left of failed, cancelled or quarantined units; prints the new ids.
+
+    Retrying a unit again gives the same new unit; if that has failed too, retry that one.
+    """
+    commands.retry(_settings(ctx), ids)
+
+
+@cloudctl.group()
+def reset() -> None:
+    """Bring back what was set aside."""
+
+
+@reset.command("resource")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=_complete_name)
+@printing
+@click.pass_context
+def reset_resource(ctx: click.Context, /, paths: tuple[str, ...]) -> None:
+    """Try resources again that were set aside because different units crashed them."""
+    commands.reset(_settings(ctx), paths)
+
+
 @cloudctl.command()
 @click.argument("kind", metavar="regions|zones|pods|resources|work|nodes|events")
 @click.argument("name", required=False, shell_complete=_complete_name)

@@ -1,13 +1,14 @@
-"""How driver errors are named in reports."""
+"""How driver errors and exit reasons are named in reports."""
 
 from __future__ import annotations
 
 import re
 
 from drivers.contract import DriverError, NotStartedError
+from otp import Raised
 from rpc.messages import Fault
 
-__all__ = ["describe", "fault_kind", "fault_of"]
+__all__ = ["describe", "fault_kind", "fault_of", "reason_class", "reason_text"]
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -25,3 +26,25 @@ def fault_of(error: DriverError) -> Fault:
 def describe(error: BaseException) -> str:
     """Put `error` into one line for people."""
     return f"{fault_kind(error)}: {error}" if str(error) else fault_kind(error)
+
+
+def reason_class(reason: object) -> str:
+    """Name the class of an exit reason, for counting."""
+    match reason:
+        case Raised(error):
+            return fault_kind(error)
+        case (str(kind), *_):
+            return kind
+        case _:
+            return str(reason)
+
+
+def reason_text(reason: object) -> str:
+    """Put an exit reason into one line for people."""
+    match reason:
+        case Raised(error):
+            return describe(error)
+        case (str(kind), str(text)):
+            return f"{kind}: {text}"
+        case _:
+            return str(reason)

@@ -7,6 +7,8 @@ It takes units from its mailbox in order and carries each command to a known end
 device runs as the process's one job, in an asyncio task; the process itself stays responsive and acts on
 wishes (cancel, retire, redefine) at the borders between commands. Everything it knows is in its
 `ResourceMemory`: a restart issues a new epoch, settles what is in doubt and goes on from there.
+
+The module is longer than most: it is one state machine, and wants to be read in one place.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Literal
 
 from automation.driver_pool import Opened, Unavailable
 from automation.execution import not_applied, run_command, settle_command, waits
-from automation.faults import describe, fault_kind, fault_of
+from automation.faults import describe, fault_kind, fault_of, reason_class, reason_text
 from automation.mailbox import Hand
 from automation.resource_memory import ResourceMemory, State
 from automation.surroundings import Surroundings
@@ -38,7 +40,7 @@ from drivers.contract import (
     UnreachableError,
     UnsupportedError,
 )
-from otp import GenServer, Ignore, NoReply, Raised, Stop, is_clean, send_after
+from otp import GenServer, Ignore, NoReply, Stop, is_clean, send_after
 from rpc.messages import (
     CommandRecord,
     Dropped,
@@ -411,8 +413,10 @@ class Resource(GenServer[ResourceMemory]):
     def _ended(self, reason: object, *, is_crash: bool) -> None:
         memory, pod = self._memory, self._pod
         if is_crash and memory.is_alive:
-            pod.counters.crashes[_reason_class(reason)] += 1
-        crashed = memory.end(_text(reason), is_crash=is_crash, set_aside_after=pod.set_aside_after)
+            pod.counters.crashes[reason_class(reason)] += 1
+        crashed = memory.end(
+            reason_text(reason), is_crash=is_crash, set_aside_after=pod.set_aside_after
+        )
         if crashed is not None:
             pod.reporter.report(crashed)
 
@@ -435,23 +439,3 @@ class Resource(GenServer[ResourceMemory]):
 
 def _is_leaving(memory: ResourceMemory) -> bool:
     return memory.retiring or memory.redefinition is not None
-
-
-def _reason_class(reason: object) -> str:
-    match reason:
-        case Raised(error):
-            return fault_kind(error)
-        case (str(kind), *_):
-            return kind
-        case _:
-            return str(reason)
-
-
-def _text(reason: object) -> str:
-    match reason:
-        case Raised(error):
-            return describe(error)
-        case (str(kind), str(text)):
-            return f"{kind}: {text}"
-        case _:
-            return str(reason)

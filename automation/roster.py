@@ -40,12 +40,17 @@ class Gone:
 
 
 class ResourceTable:
-    """The pod's resources by path."""
+    """The pod's resources by path.
 
-    __slots__ = ("_by_path", "revision")
+    A resource that comes back goes on above every incarnation number that has left: its device has seen
+    those epochs, and one that counted from 1 again would be refused.
+    """
+
+    __slots__ = ("_by_path", "_highest_gone", "revision")
 
     def __init__(self) -> None:
         self._by_path: dict[str, ResourceMemory] = {}
+        self._highest_gone = 0
         self.revision = 0
 
     def __iter__(self) -> Iterator[ResourceMemory]:
@@ -60,11 +65,13 @@ class ResourceTable:
 
     def add(self, memory: ResourceMemory) -> None:
         """Have one more resource."""
+        memory.incarnation = self._highest_gone
         self._by_path[memory.path] = memory
 
     def remove(self, path: str) -> None:
         """Have it no longer."""
-        del self._by_path[path]
+        gone = self._by_path.pop(path)
+        self._highest_gone = max(self._highest_gone, gone.incarnation)
 
 
 class Roster(GenServer[ResourceTable]):

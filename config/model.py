@@ -78,7 +78,7 @@ class Pod(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     supervision: Supervision = Supervision(intensity=100, period_s=10.0)
     mailbox: int = 16
-    sync_rate: float = 5000.0
+    sync_rate: float = 10_000.0
     quarantine_after: int = 3
     resources: tuple[Resource, ...] = ()
     templates: tuple[Template, ...] = ()

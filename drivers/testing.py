@@ -2,6 +2,8 @@
 
 A driver's tests derive `DriverConformance` in a class called `Test…` and give it a `peer` fixture and its
 steps. Each test starts from a peer without the device.
+
+Longer than most: a driver's author reads all that is asked of a driver in one place.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ ROUTES: tuple[TypedRoute[Any, Any], ...] = (
         handler=handlers.cancel,
         query=NoQuery,
         answer=UnitRecord,
-        problems=(problems.NO_SUCH_UNIT, problems.ALREADY_FINISHED, problems.NOT_CANCELLABLE),
+        problems=(problems.NO_SUCH_UNIT, problems.ALREADY_FINISHED),
     ),
     TypedRoute(
         method="GET",
@@ -191,6 +191,15 @@ ROUTES: tuple[TypedRoute[Any, Any], ...] = (
         query=NoQuery,
         answer=ResourceRecord,
         problems=(problems.NO_SUCH_RESOURCE,),
+    ),
+    TypedRoute(
+        method="POST",
+        path="/v1/resources/{path:path}/reset",
+        summary="Bring back a resource that was set aside",
+        handler=handlers.reset,
+        query=NoQuery,
+        answer=ResourceRecord,
+        problems=(problems.NO_SUCH_RESOURCE, problems.NOT_SET_ASIDE, problems.JOURNAL_FAILED),
     ),
     TypedRoute(
         method="GET",

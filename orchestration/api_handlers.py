@@ -134,6 +134,12 @@ async def resource(orchestrator: Orchestration, call: Call[NoQuery, None]) -> Re
     return orchestrator.resource(call.path("path"))
 
 
+async def reset(orchestrator: Orchestration, call: Call[NoQuery, None]) -> ResourceRecord:
+    record = await orchestrator.reset(call.path("path"))
+    _log.info("resource reset", resource=record.path, actor=_actor())
+    return record
+
+
 async def events(
     orchestrator: Orchestration, call: Call[EventsQuery, None]
 ) -> Page[EventRecord] | EventStream:

@@ -128,6 +128,16 @@ class Client:
                 raise
             return record
 
+    def reset(self, path: str) -> ResourceRecord:
+        """Bring back a resource that was set aside."""
+        request = Request(
+            method="POST",
+            path=_path("/v1/resources", path) + "/reset",
+            repeatable=False,
+            unknown_hint=f"look: cloudctl describe {path}",
+        )
+        return self._ask(request, ResourceRecord)
+
     def wait(self, ids: Sequence[str], timeout_s: float) -> WaitAnswer:
         """Wait until all have ended or `timeout_s` (at most 600) is over."""
         body = WaitRequest(ids=list(ids), timeout_s=timeout_s)

@@ -33,7 +33,14 @@ from orchestration.client_target import Target, choose_target
 from orchestration.client_views import view_of
 from orchestration.client_work_file import read_units
 from orchestration.problems import ProblemError
-from orchestration.records import OnFailure, UnitSpec, VerifyAnswer
+from orchestration.records import (
+    TERMINAL,
+    OnFailure,
+    UnitRecord,
+    UnitSpec,
+    UnitState,
+    VerifyAnswer,
+)
 
 __all__ = [
     "Filter",
@@ -47,6 +54,8 @@ __all__ = [
     "init",
     "names",
     "plan",
+    "reset",
+    "retry",
     "schema",
     "serve",
     "server_start",
@@ -243,7 +252,26 @@ def cancel(settings: Settings, ids: tuple[str, ...]) -> None:
     """Cancel units of work."""
     with settings.client() as client:
         records = [client.cancel(unit_id.removeprefix("work/")) for unit_id in ids]
-    settings.console.records(view_of("work"), records)
+    console = settings.console
+    if console.is_machine or console.format == "name":
+        console.records(view_of("work"), records)
+        return
+    for record in records:
+        console.write(f"{record.id}: {_cancellation(record)}")
+
+
+def retry(settings: Settings, ids: tuple[str, ...]) -> None:
+    """Submit what is left of units that ended without success, as new units; prints their ids."""
+    with settings.client() as client:
+        units = [_rest_of(client.unit(unit_id.removeprefix("work/"))) for unit_id in ids]
+        client_submit.submit(client, settings.console, units, key=None, wait_s=None)
+
+
+def reset(settings: Settings, paths: tuple[str, ...]) -> None:
+    """Bring back resources that were set aside."""
+    with settings.client() as client:
+        records = [client.reset(path.removeprefix("resource/")) for path in paths]
+    settings.console.records(view_of("resources"), records)
 
 
 def get(settings: Settings, kind: str, wanted: Filter, *, watch: bool) -> None:
@@ -318,6 +346,30 @@ def names(settings: Settings, kind: str, beginning: str) -> list[str]:
             return [view.name_of(record) for record in view.fetch(client, beginning)][:200]
     except ProblemError:
         return []
+
+
+def _cancellation(record: UnitRecord) -> str:
+    """Say what has become, or will, of a unit somebody has just cancelled."""
+    if record.state in TERMINAL:
+        return record.state.value
+    if record.state is UnitState.IN_DOUBT:
+        return "will be cancelled when its device has told how far it is, if commands are left"
+    if record.completed + 1 >= len(record.commands):
+        return "will be cancelled when the command in hand ends, unless that completes it"
+    return "will be cancelled when the command in hand ends"
+
+
+def _rest_of(record: UnitRecord) -> UnitSpec:
+    """Make a unit of the commands that are not applied; the key makes retrying twice retrying once."""
+    if record.state not in TERMINAL - {UnitState.SUCCEEDED}:
+        raise problems.RETRY_OF_WHAT.error(f"{record.id} is {record.state.value}")
+    return UnitSpec(
+        resource=record.resource,
+        commands=record.commands[record.completed :],
+        on_failure=record.on_failure,
+        idempotency_key=f"retry-{record.id}",
+        command_deadline_s=record.command_deadline_s,
+    )
 
 
 def _serve_options(metrics_listen: str | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from orchestration.journal.contract import Journal
 from orchestration.lane import QueuedUnit
 from orchestration.view import PodView, ResourceView
-from orchestration.zone_book import Outbox, ZoneBook
+from orchestration.zone_book import Moves, Outbox, ZoneBook
 from otp import Call, Cast, From, GenServer, NoReply, TimerRef, cancel_timer, send_after
 from rpc.messages import Down, Epoch, Inventory, Report
 
@@ -29,6 +29,7 @@ __all__ = [
     "PodUp",
     "Remove",
     "Reported",
+    "ResetResource",
     "Sender",
 ]
 
@@ -107,6 +108,13 @@ class CancelUnit(Call[str]):
 
 
 @dataclass(frozen=True, slots=True)
+class ResetResource(Call[bool]):
+    """Bring back a resource that was set aside; answers as `ZoneBook.reset`."""
+
+    resource: ResourceView
+
+
+@dataclass(frozen=True, slots=True)
 class _Tick:
     """Something in the book has become due."""
 
@@ -151,9 +159,15 @@ class Dispatcher(GenServer[ZoneBook]):
         return NoReply(state)
 
     def handle_call(self, request: Call[object], from_: From, state: ZoneBook) -> NoReply[ZoneBook]:
-        """Cancel a unit."""
-        assert isinstance(request, CancelUnit)
-        answer = state.cancel(request.unit)
+        """Cancel a unit, or reset a resource."""
+        answer: object
+        match request:
+            case CancelUnit(unit):
+                answer = state.cancel(unit)
+            case ResetResource(resource):
+                answer = state.reset(resource)
+            case _:
+                raise TypeError(f"{request!r} is nothing a dispatcher knows")
         self._settle(state, lambda: from_.reply(answer))
         return NoReply(state)
 
@@ -179,9 +193,9 @@ class Dispatcher(GenServer[ZoneBook]):
     def _settle(self, book: ZoneBook, then: Callable[[], None] | None = None) -> None:
         """Send what may go, journal what has changed, and arm the timer."""
         book.pump()
-        changes, outbox = book.take()
+        changes, outbox, moves = book.take()
         if changes or outbox or then is not None:
-            self._journal.record(changes, self._after(outbox, then))
+            self._journal.record(changes, self._after(outbox, moves, then))
         due_utc = book.next_tick_utc()
         if due_utc is not None and (self._tick_utc is None or due_utc < self._tick_utc):
             if self._timer is not None:
@@ -190,7 +204,9 @@ class Dispatcher(GenServer[ZoneBook]):
             wait_s = max(0.0, due_utc - self._clock_utc()) + 0.001  # so that it is past, not at
             self._timer = send_after(self.pid, wait_s, _Tick())
 
-    def _after(self, outbox: Outbox, then: Callable[[], None] | None) -> Callable[[], None]:
+    def _after(
+        self, outbox: Outbox, moves: Moves, then: Callable[[], None] | None
+    ) -> Callable[[], None]:
         """What to do once the commit is done: send over the links that were meant, if they still are."""
         batches: dict[str, tuple[Sender, list[Down]]] = {}
         for pod, message in outbox:
@@ -199,6 +215,7 @@ class Dispatcher(GenServer[ZoneBook]):
                 batches.setdefault(pod.path, (link, []))[1].append(message)
 
         def send() -> None:
+            self._book.note_durable(moves)
             for path, (link, messages) in batches.items():
                 if self._links.get(path) is link:
                     link.send_many(messages)

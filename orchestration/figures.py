@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from metrics.distribution import Distribution
 from metrics.exposition import render
 from metrics.families import COMMIT_BOUNDS_S, WORK_BOUNDS_S
@@ -17,6 +15,9 @@ from orchestration.view import View
 __all__ = ["Figures"]
 
 _RATE_WINDOW_S = 10.0
+
+
+_SAMPLED = tuple(name for name in PodSample.__struct_fields__ if name != "path")
 
 
 class Figures:
@@ -82,7 +83,7 @@ class Figures:
             revision=view.revision,
         )
         pods = [
-            PodSample(path=pod.path, **msgspec.structs.asdict(pod.stats))
+            PodSample(path=pod.path, **{name: getattr(pod.stats, name) for name in _SAMPLED})
             for pod in view.pods.values()
             if pod.stats is not None
         ]

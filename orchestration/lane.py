@@ -67,6 +67,7 @@ class QueuedUnit:
         unit.reason = known.reason
         unit.code = known.code
         unit.next_attempt_utc = known.next_attempt_utc
+        unit.cancelling = known.cancel_requested
         return unit
 
     @property

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -25,6 +26,7 @@ import uvloop
 from orchestration import api, metrics_listener
 from orchestration.api_server import bind_unix
 from orchestration.figures import Figures
+from orchestration.gateway import Gateway
 from orchestration.journal.contract import JournalError
 from orchestration.journal.sqlite import SqliteJournal
 from orchestration.service import Orchestrator
@@ -32,7 +34,7 @@ from orchestration.state_folder import StateFolder
 from otp import Runtime
 from otp.distribution.process_control import die_with_parent
 
-__all__ = ["main"]
+__all__ = ["SparedStream", "main"]
 
 BEAT_S = 0.5
 # The writer thread takes the interpreter lock a few times per commit; the default 5 ms would be its latency.
@@ -55,6 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (JournalError, OSError, ValueError) as error:
             _log.critical("the node cannot run", error=str(error))
             return EXIT_UNUSABLE
+
+
+class SparedStream:
+    """A stream for log lines that a full disk may swallow: no line is worth what it reports on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Heartbeat:
@@ -99,12 +119,7 @@ async def _run(options: argparse.Namespace) -> int:
         folder=folder,
         metrics_address=options.metrics_listen or "",
     )
-    began = time.monotonic()
-    gc.disable()  # what is rebuilt stays: looking through it again and again would double the time
-    gateway = orchestrator.start()
-    gc.freeze()
-    gc.enable()
-    _log.info("rebuilt from the journal", took_s=round(time.monotonic() - began, 3))
+    gateway = _rebuild(orchestrator)
     api_socket = bind_unix(folder.api_socket)
     await gateway.start(folder.orchestration_socket, folder.read_cookie())
     scrapes = None
@@ -126,6 +141,17 @@ async def _run(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     _log.info("stopped")
     return 0
+
+
+def _rebuild(orchestrator: Orchestrator) -> Gateway:
+    """Rebuild without the garbage collector: what comes stays, and looking through it doubles the time."""
+    began = time.monotonic()
+    gc.disable()
+    gateway = orchestrator.start()
+    gc.freeze()
+    gc.enable()
+    _log.info("rebuilt from the journal", took_s=round(time.monotonic() - began, 3))
+    return gateway
 
 
 async def _until_over(
@@ -155,7 +181,7 @@ def _log_json() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", SparedStream(sys.stderr))),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 

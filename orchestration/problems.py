@@ -152,11 +152,15 @@ TOO_MANY_UNITS = _kind(
 ALREADY_FINISHED = _kind(
     230, 409, "The unit has already come to its end", "cloudctl describe work ID"
 )
-NOT_CANCELLABLE = _kind(
-    231,
+
+RETRY_OF_WHAT = _kind(
+    232, 0, "Only work that has ended without success can be retried", "cloudctl describe work ID"
+)
+NOT_SET_ASIDE = _kind(
+    233,
     409,
-    "The unit cannot be cancelled now",
-    "it is at its device; wait for its end: cloudctl describe work ID",
+    "The resource is not set aside",
+    "only one that is set aside is brought back; one whose pod is down comes back with its pod",
 )
 
 # Planning and applying.

@@ -122,6 +122,7 @@ class UnitRecord(Struct, frozen=True, kw_only=True):
     accepted_utc: float = 0.0
     changed_utc: float = 0.0
     next_attempt_utc: float | None = None
+    cancel_requested: bool = False  # durable: no command is begun after the one in hand
 
 
 class EventRecord(Struct, frozen=True, kw_only=True):
@@ -240,7 +241,7 @@ class ApplyAnswer(Struct, frozen=True, kw_only=True):
 class InvariantRecord(Struct, frozen=True, kw_only=True):
     """One promise, checked: how often it was tested and every violation found (at most 20 listed)."""
 
-    name: str  # I1 … I5, order, isolation
+    name: str  # I1 … I5, order, isolation, cancel, log
     holds: bool
     checked: int
     violations: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 It keeps nothing of its own: what is accepted is in the journal, what is known is in the view, what is
 decided is decided by the dispatchers. After a restart all of it is rebuilt from the journal.
+
+The module is longer than most: it is the whole of what the API may ask, one short method each.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from msgspec.structs import replace
 
 from config import Infrastructure
 from orchestration import configuration, problems, showing, submission
-from orchestration.dispatcher import Accepted, CancelUnit, Define, Dispatcher, Remove
+from orchestration.dispatcher import (
+    Accepted,
+    CancelUnit,
+    Define,
+    Dispatcher,
+    Remove,
+    ResetResource,
+)
 from orchestration.feed import Feed
 from orchestration.figures import Figures
 from orchestration.gateway import Gateway
@@ -277,8 +286,11 @@ class Orchestrator:
     async def cancel(self, unit_id: str, /) -> UnitRecord:
         """Cancel a unit, or have it stopped at the next border between its commands.
 
+        The answer is durable: a record that is not cancelled yet has `cancel_requested`, and no command of
+        it is begun after the one in hand.
+
         Raises:
-            ProblemError: there is none, it is over, it cannot be stopped now, or the journal is in trouble.
+            ProblemError: there is none, it is over, or the journal is in trouble.
         """
         record = self.unit(unit_id)
         if record.state in TERMINAL:
@@ -287,15 +299,12 @@ class Orchestrator:
             raise problems.JOURNAL_FAILED.error(self._journal.trouble)
         dispatcher = self._dispatchers[zone_of(record.resource)]
         # A task of its own: if the client goes away meanwhile, the cancellation stands.
-        answer = await asyncio.shield(asyncio.ensure_future(_answer(dispatcher, unit_id)))
+        answer = await asyncio.shield(
+            asyncio.ensure_future(_answer(dispatcher, CancelUnit(unit_id)))
+        )
         record = self.unit(unit_id)
         if answer == "over" and record.state is not UnitState.CANCELLED:
             raise problems.ALREADY_FINISHED.error(f"{unit_id} is {record.state.value}")
-        if answer in ("unreachable", "doubtful"):
-            why = "its pod cannot be reached" if answer == "unreachable" else "it is in doubt"
-            raise problems.NOT_CANCELLABLE.error(
-                f"{unit_id}: {why}; it is cancelled if it turns out not to have been applied"
-            )
         return record
 
     async def wait(self, ids: Sequence[str], timeout_s: float, /) -> tuple[bool, list[UnitRecord]]:
@@ -306,12 +315,9 @@ class Orchestrator:
         return done, [self.unit(unit_id) for unit_id in ids]
 
     def _explained(self, record: UnitRecord) -> UnitRecord:
-        """Say why a unit is still waiting, as of now."""
-        if record.state is not UnitState.PENDING:
-            return record
-        reason = showing.waiting_reason(self._view, record.resource)
-        text = f"{reason}; {record.reason}" if record.reason else reason
-        return replace(record, reason=text)
+        """Say why an unfinished unit is where it is, as of now."""
+        reason = showing.explanation(self._view, record, self._clock_utc())
+        return record if reason == record.reason else replace(record, reason=reason)
 
     # ── infrastructure ────────────────────────────────────────────────────────────────────────
 
@@ -453,6 +459,20 @@ class Orchestrator:
             raise problems.NO_SUCH_RESOURCE.error(f"there is no resource {path!r}")
         return resource.record(self._view.clock())
 
+    async def reset(self, path: str, /) -> ResourceRecord:
+        """Have a resource tried again that was set aside.
+
+        Raises:
+            ProblemError: there is none at this path, it is not set aside, or the journal is in trouble.
+        """
+        record = self.resource(path)
+        if self._journal.trouble:
+            raise problems.JOURNAL_FAILED.error(self._journal.trouble)
+        request = ResetResource(self._view.resources[path])
+        if not await _answer(self._dispatchers[zone_of(path)], request):
+            raise problems.NOT_SET_ASIDE.error(f"{path} is {record.state}")
+        return self.resource(path)
+
     # ── the log ───────────────────────────────────────────────────────────────────────────────
 
     async def events(
@@ -514,8 +534,8 @@ class Orchestrator:
         )
 
 
-async def _answer(dispatcher: Pid, unit_id: str) -> object:
-    return await dispatcher.call(CancelUnit(unit_id), None)
+async def _answer(dispatcher: Pid, request: CancelUnit | ResetResource) -> object:
+    return await dispatcher.call(request, None)
 
 
 def _require_valid(infrastructure: Infrastructure) -> None:

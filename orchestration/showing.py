@@ -6,11 +6,20 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 
-from orchestration.records import PodRecord, RegionRecord, ResourceRecord, ZoneRecord
+from orchestration.lane import QueuedUnit
+from orchestration.records import (
+    TERMINAL,
+    PodRecord,
+    RegionRecord,
+    ResourceRecord,
+    UnitRecord,
+    UnitState,
+    ZoneRecord,
+)
 from orchestration.submission import expected_start_s
-from orchestration.view import PodView, View, ZoneView
+from orchestration.view import PodView, ResourceView, View, ZoneView
 
-__all__ = ["page", "pod", "regions", "resource_states", "waiting_reason", "zone"]
+__all__ = ["explanation", "page", "pod", "regions", "resource_states", "zone"]
 
 
 def regions(view: View) -> list[RegionRecord]:
@@ -92,18 +101,57 @@ def resource_states(view: View) -> dict[str, int]:
     return {state: count for state, count in states.items() if count}
 
 
-def waiting_reason(view: View, path: str) -> str:
-    """Why a unit of `path` that could be sent is not."""
-    resource = view.resources.get(path)
+def explanation(view: View, record: UnitRecord, now_utc: float) -> str:
+    """Why a unit is where it is, as of now; what happened to it before stands behind that."""
+    if record.state in TERMINAL:
+        return record.reason
+    parts = [_why(view, record, now_utc), record.reason]
+    if record.cancel_requested:
+        parts.insert(0, "cancellation requested")
+    return "; ".join(part for part in parts if part)
+
+
+def _why(view: View, record: UnitRecord, now_utc: float) -> str:
+    resource = view.resources.get(record.resource)
     if resource is None:
         return "its resource was removed"
     if not resource.pod.is_live:
         return f"waiting for {resource.pod.path} (pod is {resource.pod.state})"
+    if resource.state == "set_aside":
+        how = f"bring it back: cloudctl reset resource {resource.path}"
+        return f"its resource is set aside: {resource.detail}; {how}"
+    if record.state is UnitState.PENDING:
+        return _why_pending(resource, record, now_utc)
+    if record.state is UnitState.IN_DOUBT:
+        return f"waiting to be settled by {resource.path} ({_state(resource, now_utc)})"
+    is_suspect = resource.state == "suspect" and record.state is UnitState.EXECUTING
+    return _state(resource, now_utc) if is_suspect else ""
+
+
+def _why_pending(resource: ResourceView, record: UnitRecord, now_utc: float) -> str:
+    if record.next_attempt_utc is not None and record.next_attempt_utc > now_utc:
+        return f"next attempt in {record.next_attempt_utc - now_utc:.3g} s"
     if not resource.is_open:
-        detail = f": {resource.detail}" if resource.detail else ""
-        return f"waiting for {path} ({resource.state}{detail})"
+        return f"waiting for {resource.path} ({_state(resource, now_utc)})"
+    first = _first(resource)
+    if first is not None and first.id != record.id and first.state is not UnitState.EXECUTING:
+        again_utc = first.next_attempt_utc
+        if again_utc is not None and again_utc > now_utc:
+            return f"waiting for {first.id}, whose next attempt is in {again_utc - now_utc:.3g} s"
     start_s = expected_start_s(resource, resource.pending + resource.in_flight - 1)
     return "waiting for its turn" + (f", about {start_s:.3g} s" if start_s else "")
+
+
+def _state(resource: ResourceView, now_utc: float) -> str:
+    detail = f": {resource.detail}" if resource.detail else ""
+    if resource.state == "suspect":
+        return f"suspect for {max(0.0, now_utc - resource.suspect_utc):.3g} s{detail}"
+    return f"{resource.state}{detail}"
+
+
+def _first(resource: ResourceView) -> QueuedUnit | None:
+    lane = resource.lane
+    return lane.queue[0] if lane is not None and lane.queue else None
 
 
 def _ready(pods: Iterable[PodView]) -> int:

@@ -63,9 +63,10 @@ class _Promise:
 class _Unit:
     """A unit as the log tells it."""
 
-    __slots__ = ("number", "resource", "state")
+    __slots__ = ("is_cancelling", "number", "resource", "state")
 
     def __init__(self, number: int, resource: str) -> None:
+        self.is_cancelling = False
         self.number = number  # in order of acceptance
         self.resource = resource
         self.state = "unit.pending"
@@ -92,6 +93,7 @@ class _Checker:
         self.order = _Promise()
         self.isolation = _Promise()
         self.numbering = _Promise()
+        self.cancelling = _Promise()
         self.events = 0
         self.accepted = 0
         self.ended = 0
@@ -133,6 +135,10 @@ class _Checker:
         resource = self._resource(unit.resource)
         text = f"{event.subject} is an event of {event.resource}, was accepted for {unit.resource}"
         self.one_end.test(event.resource == unit.resource, text)
+        if event.kind == "unit.cancel_requested":
+            unit.is_cancelling = True
+            return
+        self._cancelled(event, unit)
         resource.at_device.discard(event.subject)
         if event.kind == "unit.dispatched":
             self._dispatched(event, resource)
@@ -180,6 +186,14 @@ class _Checker:
         elif unit.state == "unit.executing":
             others.add(event.subject)
 
+    def _cancelled(self, event: EventRecord, unit: _Unit) -> None:
+        """A cancellation that was answered holds: the unit is not begun, nor put back to wait."""
+        if unit.is_cancelling:
+            is_again = event.kind in ("unit.dispatched", "unit.pending")
+            self.cancelling.test(
+                not is_again, f"{event.subject}: {event.kind} after its cancellation"
+            )
+
     def _isolated(self, event: EventRecord) -> None:
         """What a loss puts in doubt lies within what was lost."""
         cause = event.detail.get("cause")
@@ -218,6 +232,9 @@ def verify(batches: Iterable[Sequence[EventRecord]], present: Present) -> Verify
         checker.order.record("order", "units begun as the first unfinished of their resource"),
         checker.isolation.record(
             "isolation", f"{checker.lost_nodes} nodes lost; units put in doubt only below them"
+        ),
+        checker.cancelling.record(
+            "cancel", "steps after an accepted cancellation; none begins anew"
         ),
         checker.numbering.record("log", "events numbered upwards"),
     )

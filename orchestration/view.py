@@ -2,6 +2,8 @@
 
 The gateway and the dispatchers write it from the node's one loop, everybody else only reads. It is rebuilt
 after a restart: definitions, desired states and epochs from the journal, the rest from what the nodes say.
+
+Longer than most: every fact has a way in, for those who know it, and a way out, for those who ask.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ class ResourceView:
         "pod",
         "spec",
         "state",
+        "suspect_utc",
     )
 
     def __init__(self, path: str, pod: PodView, spec: Resource, *, on_demand: bool) -> None:
@@ -113,6 +116,7 @@ class ResourceView:
         self.is_open = False
         self.is_leaving = False
         self.detail = ""
+        self.suspect_utc = 0.0  # since when, while it is suspect
         self.lane: Lane | None = None
         pod.by_state["undefined"] = pod.by_state.get("undefined", 0) + 1
 

@@ -4,6 +4,9 @@ The dispatcher process owns it. Methods take what happened and the time; they ch
 collect two things: `changes` for the journal, and `outbox`, the messages that may leave only after those
 changes are durable. So a unit is `dispatched` on disk before its pod hears of it, and a report is in the
 journal before it is acknowledged. Nothing here waits, and nothing knows a process or a socket.
+
+The module is longer than most: every transition of a unit goes through the one `_go` and the one `changes`,
+and which report may follow which is only seen with all of them side by side.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from rpc.messages import (
 )
 from rpc.messages import Down as DownMessage
 
-__all__ = ["ZoneBook"]
+__all__ = ["Moves", "Outbox", "ZoneBook"]
 
 DROPPED_PAUSE_S = 0.1  # before a lane whose unit was not taken is tried again
 _encode = msgspec.json.Encoder().encode
@@ -54,6 +57,7 @@ _EXECUTING, _IN_DOUBT = UnitState.EXECUTING, UnitState.IN_DOUBT
 _FLYING = frozenset({_DISPATCHED, _EXECUTING, _IN_DOUBT})
 
 Outbox = list[tuple[PodView, DownMessage]]
+Moves = list[tuple[UnitState, UnitState]]
 
 
 class ZoneBook:
@@ -76,6 +80,7 @@ class ZoneBook:
         self.changes = Changes()
         self.outbox: Outbox = []
         self.units: dict[str, QueuedUnit] = {}
+        self._moves: Moves = []
         self.late = 0  # reports about something that is over
         self._view = view
         self._figures = figures
@@ -96,6 +101,8 @@ class ZoneBook:
                 self._orphan(unit)
                 continue
             self._enter(resource, unit)
+            if unit.cancelling and unit.state is _PENDING:
+                self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
 
     def accept(self, units: Iterable[QueuedUnit]) -> None:
         """Queue units that have just been accepted, in order of acceptance."""
@@ -117,6 +124,7 @@ class ZoneBook:
         lane.append(unit)
         self.units[unit.id] = unit
         self._count(resource, unit.state, 1)
+        self._view.units[unit.state] += 1
         if unit.state is _PENDING:
             self._dirty[resource.path] = resource
         limit_utc = recovery.deadline_utc(unit)
@@ -142,8 +150,12 @@ class ZoneBook:
     def cancel(self, unit_id: str) -> str:
         """Cancel a unit, or ask its pod to.
 
+        What cannot be done at once is journalled: it is done as soon as the unit is at a border, whatever
+        dies in between.
+
         Returns:
-            done, asked, doubtful (it must be settled first), unreachable, or over.
+            done, asked (it is cancelled if commands are left when its pod, or its settling, says how far
+            it is), or over.
         """
         unit = self.units.get(unit_id)
         if unit is None or unit.lane is None:
@@ -151,14 +163,27 @@ class ZoneBook:
         if unit.state is _PENDING:
             self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
             return "done"
-        unit.cancelling = True
-        if unit.state is _IN_DOUBT:
-            return "doubtful"
-        pod = self._view.resources[unit.lane.path].pod
-        if not pod.is_live:
-            return "unreachable"
-        self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+        resource = self._view.resources.get(unit.lane.path) or self._leaving[unit.lane.path]
+        if not unit.cancelling:
+            unit.cancelling = True
+            self.changes.cancels.append(unit.seq)
+            self._note("unit.cancel_requested", unit.id, resource, {"attempt": unit.attempt})
+        self._send_cancel(resource.pod, unit)
         return "asked"
+
+    def _send_cancel(self, pod: PodView, unit: QueuedUnit) -> None:
+        """Ask the pod again for what was promised; one that is away is asked when it is back."""
+        if unit.cancelling and unit.at_the_pod and unit.lane is not None and pod.is_live:
+            self.outbox.append((pod, Cancel(unit.lane.path, unit.id)))
+
+    def reset(self, resource: ResourceView) -> bool:
+        """Have a resource that was set aside tried again; False if it is not, or cannot be now."""
+        if resource.state != "set_aside" or not resource.pod.is_live or resource.is_leaving:
+            return False
+        self._note("resource.reset", resource.path, resource, {"detail": resource.detail})
+        resource.enter("initialised", "brought back")
+        self.define([resource])
+        return True
 
     def remove(self, removed: Sequence[ResourceView]) -> None:
         """Follow an `apply`: these resources are to go, and what waits for them ends."""
@@ -229,7 +254,7 @@ class ZoneBook:
             if resource.pod is not pod or resource.epoch[:3] >= before:
                 continue
             resource.is_open = False
-            resource.enter("undefined")
+            resource.enter("unreachable")
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 text = f"{pod.path} was lost: {reason}"
                 self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
@@ -248,6 +273,8 @@ class ZoneBook:
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
                 if unit.id not in held:
                     self._not_held(unit, pod)
+                else:
+                    self._send_cancel(pod, unit)
         self._believe(pod, inventory)
 
     def _not_held(self, unit: QueuedUnit, pod: PodView) -> None:
@@ -266,7 +293,7 @@ class ZoneBook:
                 self.outbox.append((pod, Retire(self._view.revision, (each.path,))))
                 continue
             resource.take_epoch(each.epoch)
-            resource.enter(each.state)
+            self._believe_state(resource, each.state)
             resource.is_open = each.state in ("ready", "executing")
             self._dirty[each.path] = resource
         if inventory.revision != self._view.revision:
@@ -275,6 +302,12 @@ class ZoneBook:
         missing = [each for path, each in pod.resources.items() if path not in there]
         if missing:
             self.define(missing)
+
+    def _believe_state(self, resource: ResourceView, state: str) -> None:
+        """Take a state that was told before; why it is so was told then, unless we are new."""
+        if state != resource.state:
+            resource.enter(state)
+            resource.suspect_utc = self._clock_utc()
 
     def _define_all(self, pod: PodView) -> None:
         everything = tuple(self._definition(each) for each in pod.resources.values())
@@ -479,6 +512,7 @@ class ZoneBook:
         if unit is not None:
             resource.is_open = False
             resource.enter("suspect", body.reason)
+            resource.suspect_utc = self._clock_utc()
             detail = {"unit": body.unit, "index": body.index, "reason": body.reason}
             self._note("resource.suspect", resource.path, resource, detail)
 
@@ -544,11 +578,18 @@ class ZoneBook:
                 message = Dispatch(resource.path, resource.epoch, unit.message())
                 self.outbox.append((resource.pod, message))
 
-    def take(self) -> tuple[Changes, Outbox]:
-        """Hand over what has been collected."""
-        changes, outbox = self.changes, self.outbox
-        self.changes, self.outbox = Changes(), []
-        return changes, outbox
+    def take(self) -> tuple[Changes, Outbox, Moves]:
+        """Hand over what has been collected; `note_durable` is told of the moves once they are."""
+        collected = self.changes, self.outbox, self._moves
+        self.changes, self.outbox, self._moves = Changes(), [], []
+        return collected
+
+    def note_durable(self, moves: Moves) -> None:
+        """Count in the view what has become durable, not what is only decided."""
+        units = self._view.units
+        for before, after in moves:
+            units[before] -= 1
+            units[after] += 1
 
     # ── transitions ───────────────────────────────────────────────────────────────────────────
 
@@ -576,6 +617,7 @@ class ZoneBook:
         if verdict.state is not unit.state:
             self._count(resource, unit.state, -1)
             self._count(resource, verdict.state, 1)
+            self._moves.append((unit.state, verdict.state))
         self._write(unit, verdict, lane.path, detail, silent=silent)
         if verdict.next_attempt_utc is not None:
             heapq.heappush(self._timers, (verdict.next_attempt_utc, unit.seq, unit.id))
@@ -632,7 +674,6 @@ class ZoneBook:
         self.changes.events.append(row)
 
     def _count(self, resource: ResourceView, state: UnitState, by: int) -> None:
-        self._view.units[state] += by
         pod = resource.pod
         if state is _PENDING:
             resource.pending += by

@@ -5,7 +5,24 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 
 from __future__ import annotations
 
-from otp import dynamic_supervisor, gen_server, gen_statem, supervisor, sys
+from otp import (
+    application,
+    dynamic_supervisor,
+    gen_event,
+    gen_server,
+    gen_statem,
+    partition_supervisor,
+    pg,
+    registry,
+    supervisor,
+    supervisor_bridge,
+    sys,
+    task,
+    task_stream,
+    task_supervisor,
+)
+from otp.address import Address, Name
+from otp.application import Application, ApplicationController, ApplicationSpec
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -47,6 +64,8 @@ from otp.errors import (
     ChildRunningError,
     ChildSpecError,
     ExitError,
+    HandlerError,
+    HandlerNotFoundError,
     IgnoredError,
     MaxChildrenError,
     NameTakenError,
@@ -54,6 +73,7 @@ from otp.errors import (
     NotFoundError,
     OtpError,
     ReceiveTimeoutError,
+    SimpleOneForOneError,
     StartChildError,
     StartError,
     SupervisorError,
@@ -61,10 +81,12 @@ from otp.errors import (
     UndefinedCallbackError,
 )
 from otp.exit_reason import Raised, is_clean
+from otp.gen_event import EventHandler, EventManager, GenEventExit
 from otp.gen_server import (
     TIMEOUT,
     Continue,
     GenServer,
+    Hibernate,
     Ignore,
     NoReply,
     Ok,
@@ -78,11 +100,14 @@ from otp.gen_server import (
     stop,
 )
 from otp.gen_statem import GenStatem
+from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
+from otp.registry import Registry, Via
 from otp.reports import (
     CrashReport,
+    EventHandlerReport,
     Offender,
     ProgressReport,
     Report,
@@ -93,6 +118,10 @@ from otp.reports import (
 )
 from otp.runtime import Runtime, RuntimeStats
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
+from otp.supervisor_bridge import SupervisorBridge
+from otp.task import Task
+from otp.task_stream import async_stream, async_stream_nolink
+from otp.task_supervisor import TaskSupervisor
 from otp.timers import TimerRef
 from otp.waiting import From
 
@@ -100,8 +129,12 @@ __all__ = [
     "BRUTAL_KILL",
     "INFINITY",
     "TIMEOUT",
+    "Address",
     "AlreadyPresentError",
     "AlreadyStartedError",
+    "Application",
+    "ApplicationController",
+    "ApplicationSpec",
     "AutoShutdown",
     "Backoff",
     "Call",
@@ -121,14 +154,22 @@ __all__ = [
     "CrashReport",
     "Down",
     "DynamicSupervisor",
+    "EventHandler",
+    "EventHandlerReport",
+    "EventManager",
     "Exit",
     "ExitError",
     "From",
+    "GenEventExit",
     "GenServer",
     "GenStatem",
+    "HandlerError",
+    "HandlerNotFoundError",
+    "Hibernate",
     "Ignore",
     "IgnoredError",
     "MaxChildrenError",
+    "Name",
     "NameTakenError",
     "NoProcessError",
     "NoReply",
@@ -136,18 +177,22 @@ __all__ = [
     "Offender",
     "Ok",
     "OtpError",
+    "PartitionSupervisor",
+    "PartitionVia",
     "Pid",
     "ProcessInfo",
     "ProgressReport",
     "Raised",
     "ReceiveTimeoutError",
     "Ref",
+    "Registry",
     "Reply",
     "Report",
     "Restart",
     "Runtime",
     "RuntimeStats",
     "ServerReport",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "Started",
@@ -156,29 +201,40 @@ __all__ = [
     "StopReply",
     "Strategy",
     "Supervisor",
+    "SupervisorBridge",
     "SupervisorError",
     "SupervisorFlags",
     "SupervisorFlagsError",
     "SupervisorLabel",
     "SupervisorReport",
+    "Task",
+    "TaskSupervisor",
     "Timeout",
     "TimerRef",
     "UndefinedCallbackError",
+    "Via",
+    "application",
+    "async_stream",
+    "async_stream_nolink",
     "call",
     "cancel_timer",
     "cast",
     "demonitor",
     "dynamic_supervisor",
     "exit",
+    "gen_event",
     "gen_server",
     "gen_statem",
     "is_clean",
     "link",
     "monitor",
+    "partition_supervisor",
+    "pg",
     "process_info",
     "receive",
     "register",
     "registered",
+    "registry",
     "reply",
     "self_pid",
     "send",
@@ -187,7 +243,11 @@ __all__ = [
     "spawn_link",
     "stop",
     "supervisor",
+    "supervisor_bridge",
     "sys",
+    "task",
+    "task_stream",
+    "task_supervisor",
     "trap_exit",
     "unlink",
     "unregister",

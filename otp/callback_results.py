@@ -5,6 +5,7 @@ Plain slotted classes: one is made per message, and a dataclass with defaults wo
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Action",
     "CallResult",
     "Continue",
+    "Hibernate",
     "Ignore",
     "InitSpecial",
     "NoReply",
@@ -42,13 +44,29 @@ class Timeout:
     """Action: `handle_info(TIMEOUT, state)` after `after_s` seconds, unless any message comes first.
 
     With a `message`, that is what `handle_info` gets, and a zero timeout fires before queued messages (OTP 28).
+    With `absolute`, `after_s` is a time of the runtime's clock.
     """
 
-    __slots__ = ("after_s", "message")
+    __slots__ = ("absolute", "after_s", "message")
 
-    def __init__(self, after_s: float, message: object = PLAIN) -> None:
+    def __init__(self, after_s: float, message: object = PLAIN, *, absolute: bool = False) -> None:
         self.after_s = after_s
         self.message = message
+        self.absolute = absolute
+
+
+class Hibernate(Timeout):
+    """Action: sleep deeply until the next message, or until `after_s` as with `Timeout`.
+
+    An idle process is small anyway, so here that is a mark and nothing else: see `Pid.hibernated`.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, after_s: float = math.inf, message: object = PLAIN, *, absolute: bool = False
+    ) -> None:
+        super().__init__(after_s, message, absolute=absolute)
 
 
 Action = Continue | Timeout

@@ -9,8 +9,8 @@ from enum import Enum
 from random import Random
 from typing import Final
 
+from otp.callback_results import Ignore
 from otp.errors import ChildSpecError, SupervisorFlagsError
-from otp.gen_server import Ignore
 from otp.process import Pid
 
 __all__ = [
@@ -42,6 +42,7 @@ class Strategy(Enum):
     ONE_FOR_ONE = "one_for_one"
     ONE_FOR_ALL = "one_for_all"
     REST_FOR_ONE = "rest_for_one"
+    SIMPLE_ONE_FOR_ONE = "simple_one_for_one"  # one template, any number of children of it
 
 
 class AutoShutdown(Enum):
@@ -81,14 +82,14 @@ class Started:
 
 
 StartResult = Pid | Started | Ignore
-Start = Callable[[], StartResult | Awaitable[StartResult]]
+Start = Callable[..., StartResult | Awaitable[StartResult]]
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     """How to start one child, when to restart it and how long it may take to stop.
 
-    `start` runs in the supervisor; it makes a process, links it to the supervisor and returns its pid:
+    `start(*args)` runs in the supervisor; it makes a process, links it to the supervisor and returns its pid:
     `lambda: gen_server.start_link(Server())`.
 
     Raises:
@@ -104,6 +105,7 @@ class ChildSpec:
     )
     type: ChildType | str = ChildType.WORKER
     significant: bool = False  # its own exit may stop the whole supervisor
+    args: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         if self.id is None or isinstance(self.id, Pid):
@@ -119,7 +121,7 @@ class ChildSpec:
         # A permanent child never exits for good, so its exit can never be the last.
         if self.significant and self.restart is Restart.PERMANENT:
             raise ChildSpecError(
-                ("bad_combination", ("permanent", "significant")),
+                ("bad_combination", (("restart", "permanent"), ("significant", True))),
                 f"{self.id!r}: a permanent child cannot be significant",
             )
         self._check_type()
@@ -131,8 +133,8 @@ class ChildSpec:
         return None if self.shutdown_s == INFINITY else float(self.shutdown_s)  # type: ignore[arg-type]
 
     def without_start(self) -> ChildSpec:
-        """Forget the start function, and with it its arguments: a temporary child is never started again."""
-        return replace(self, start=_forgotten)
+        """Forget the start function and its arguments: a temporary child is never started again."""
+        return replace(self, start=_forgotten, args=())
 
     def _check_type(self) -> None:
         try:
@@ -198,9 +200,15 @@ class SupervisorFlags:
         check_intensity(self.intensity, self.period_s)
         if not isinstance(self.auto_shutdown, AutoShutdown):
             raise _bad_flag("invalid_auto_shutdown", "auto_shutdown", self.auto_shutdown)
+        simple = self.strategy is Strategy.SIMPLE_ONE_FOR_ONE
+        if simple and self.auto_shutdown is not AutoShutdown.NEVER:
+            mode = self.auto_shutdown.value
+            pair = (("auto_shutdown", mode), ("strategy", "simple_one_for_one"))
+            text = f"auto_shutdown {mode} does not go with simple_one_for_one"
+            raise SupervisorFlagsError(("bad_combination", pair), text)
 
 
-def _forgotten() -> StartResult:
+def _forgotten(*_: object) -> StartResult:
     raise ChildSpecError("temporary", "the start function of a temporary child is not kept")
 
 

@@ -6,10 +6,10 @@ from asyncio import CancelledError
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
+from otp.callback_results import Ignore
 from otp.child_spec import BRUTAL_KILL, ChildSpec, Restart, Started
 from otp.errors import AlreadyStartedError, IgnoredError
 from otp.exit_reason import KILL, KILLED, NORMAL, SHUTDOWN, is_clean, reason_of
-from otp.gen_server import Ignore
 from otp.process import Pid
 from otp.waiting import ExitWait
 
@@ -27,10 +27,10 @@ class StartFailure:
 Outcome = Started | StartFailure | None  # None: ignore, deliberately no process
 
 
-def run_start(spec: ChildSpec) -> Outcome | Awaitable[Outcome]:
-    """Call the start function; what it began asynchronously is left to await."""
+def run_start(spec: ChildSpec, first: tuple[object, ...] = ()) -> Outcome | Awaitable[Outcome]:
+    """Call the start function, with `first` before its own arguments; what it began asynchronously is left to await."""
     try:
-        result = spec.start()
+        result = spec.start(*first, *spec.args)
     except Exception as error:  # noqa: BLE001 - a start may raise anything; it becomes the reason
         return _failure(error)
     if isinstance(result, Pid):

@@ -5,6 +5,7 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 
 from __future__ import annotations
 
+from otp.address import Name
 from otp.envelope import DOOMED, INFO
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
@@ -35,13 +36,13 @@ def self_pid() -> Pid:
     return self_process()
 
 
-def send(dest: Pid | str, message: object) -> None:
+def send(dest: Pid | Name, message: object) -> None:
     """Send `message`; to a dead pid it vanishes.
 
     Raises:
         NoProcessError: `dest` is a name that nobody has (OTP's badarg).
     """
-    if isinstance(dest, str):
+    if not isinstance(dest, Pid):
         pid = self_process().runtime.whereis(dest)
         if pid is None:
             raise NoProcessError(dest, message)
@@ -84,10 +85,10 @@ def unlink(pid: Pid) -> None:
     self_process().unlink(pid)
 
 
-def monitor(target: Pid | str) -> Ref:
+def monitor(target: Pid | Name) -> Ref:
     """Ask for a `Down` when `target` ends; at once, with noproc, if there is no such process."""
     me = self_process()
-    pid = me.runtime.whereis(target) if isinstance(target, str) else target
+    pid = target if isinstance(target, Pid) else me.runtime.whereis(target)
     ref = Ref(me, pid, target)
     if pid is None or not pid.is_alive():
         ref.target = None
@@ -112,7 +113,7 @@ def demonitor(ref: Ref, *, flush: bool = False) -> None:
                 return
 
 
-def send_after(dest: Pid | str, delay_s: float, message: object) -> TimerRef:
+def send_after(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
     """Send `message` to `dest` after `delay_s` seconds; a name is looked up then."""
     return self_process().runtime.send_after(dest, delay_s, message)
 
@@ -122,17 +123,17 @@ def cancel_timer(timer: TimerRef) -> float | None:
     return self_process().runtime.cancel_timer(timer)
 
 
-def register(name: str, pid: Pid) -> None:
+def register(name: Name, pid: Pid) -> None:
     """Give `pid` a name; raises NameTakenError as `Runtime.register`."""
     self_process().runtime.register(name, pid)
 
 
-def unregister(name: str) -> None:
+def unregister(name: Name) -> None:
     """Free a name; raises NameTakenError if nobody has it."""
     self_process().runtime.unregister(name)
 
 
-def whereis(name: str) -> Pid | None:
+def whereis(name: Name) -> Pid | None:
     """Find the process of that name."""
     return self_process().runtime.whereis(name)
 

@@ -13,6 +13,8 @@ __all__ = [
     "ChildRunningError",
     "ChildSpecError",
     "ExitError",
+    "HandlerError",
+    "HandlerNotFoundError",
     "IgnoredError",
     "MaxChildrenError",
     "NameTakenError",
@@ -20,6 +22,7 @@ __all__ = [
     "NotFoundError",
     "OtpError",
     "ReceiveTimeoutError",
+    "SimpleOneForOneError",
     "StartChildError",
     "StartError",
     "SupervisorError",
@@ -152,6 +155,10 @@ class ChildRestartingError(SupervisorError):
     """The child is about to be restarted."""
 
 
+class SimpleOneForOneError(SupervisorError):
+    """The children of a simple_one_for_one supervisor have no ids, only pids."""
+
+
 class MaxChildrenError(SupervisorError):
     """The dynamic supervisor has `max_children` children already."""
 
@@ -163,3 +170,19 @@ class StartChildError(SupervisorError):
         super().__init__(f"child {child_id!r} did not start: {reason!r:.500}")
         self.child_id = child_id
         self.reason = reason
+
+
+class HandlerError(OtpError):
+    """An event handler refused to be added, or failed and was removed. Told to the caller; the manager is unharmed.
+
+    `reason` is what the handler refused with or returned wrongly, or `("EXIT", reason)` when it raised.
+    """
+
+    def __init__(self, handler: object, reason: object) -> None:
+        super().__init__(f"event handler {handler!r:.200}: {reason!r:.500}")
+        self.handler = handler
+        self.reason = reason
+
+
+class HandlerNotFoundError(HandlerError):
+    """The event manager has no such handler; `reason` is OTP's word: bad_module or module_not_found."""

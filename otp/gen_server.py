@@ -2,7 +2,7 @@
 
 One instance of a `GenServer` subclass is one server; its state is passed to each callback and returned by it.
 Callbacks are `def`, or `async def` where they really wait; while one waits, the server handles nothing else.
-Of OTP not here: hibernation (an idle process is small anyway) and code change.
+Requests that are answered while the sender goes on: `otp.requests`. Of OTP not here: code change.
 
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
@@ -10,13 +10,15 @@ Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Awaitable, Iterable
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
+from otp.address import Name
 from otp.callback_results import (
     TIMEOUT,
     CallResult,
     Continue,
+    Hibernate,
     Ignore,
     InitSpecial,
     NoReply,
@@ -27,46 +29,95 @@ from otp.callback_results import (
     StopReply,
     Timeout,
 )
+from otp.child_spec_forms import ChildModule
 from otp.envelope import CAST, SYSTEM, AnswerT_co, Call
-from otp.errors import CallTimeoutError, ExitError, NoProcessError, UndefinedCallbackError
+from otp.erlang import monitor
+from otp.errors import (
+    CallError,
+    CallTimeoutError,
+    ExitError,
+    NoProcessError,
+    UndefinedCallbackError,
+)
 from otp.exit_reason import NORMAL
-from otp.process import Pid
+from otp.gen_server_enter_loop import enter_loop
+from otp.node_names import OnNode
+from otp.process import Pid, Ref
 from otp.reports import bounded_text
+from otp.requests import (
+    NO_REPLY,
+    NO_REQUEST,
+    TIMED_OUT,
+    Answer,
+    Failure,
+    RequestId,
+    RequestIds,
+    check_response,
+    receive_response,
+    reqids_add,
+    reqids_new,
+    reqids_size,
+    reqids_to_list,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime
-from otp.server_process import ServerPid
+from otp.server_process import ServerPid, SleepyPid
+from otp.start_limit import limit_init
 from otp.waiting import ExitWait, From, self_process
 
 __all__ = [
+    "NO_REPLY",
+    "NO_REQUEST",
+    "TIMED_OUT",
     "TIMEOUT",
+    "Answer",
     "CallResult",
     "Continue",
+    "Failure",
     "GenServer",
+    "Hibernate",
     "Ignore",
     "NoReply",
     "Ok",
     "Reply",
+    "RequestId",
+    "RequestIds",
     "Result",
     "Stop",
     "StopReply",
     "Timeout",
+    "abcast",
     "call",
     "cast",
+    "check_response",
+    "enter_loop",
+    "multi_call",
+    "receive_response",
     "reply",
+    "reqids_add",
+    "reqids_new",
+    "reqids_size",
+    "reqids_to_list",
+    "send_request",
     "start",
     "start_link",
+    "start_monitor",
     "stop",
+    "wait_response",
 ]
 
 _log = logging.getLogger("otp")
 StateT = TypeVar("StateT")
 
 
-class GenServer(Generic[StateT]):
+class GenServer(ChildModule, Generic[StateT]):
     """Subclass it, give it `init` and the callbacks it needs; each may be `async def`."""
 
     __slots__ = ("pid",)
 
     pid: Pid  # set before init runs
+    hibernate_after_s: ClassVar[float | None] = None  # idle so long, it hibernates
 
     @property
     def runtime(self) -> Runtime:
@@ -117,10 +168,11 @@ class GenServer(Generic[StateT]):
         """
         return status
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start this server in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)
-        pid = ServerPid(runtime, parent, self)
+        process = ServerPid if self.hibernate_after_s is None else SleepyPid
+        pid = process(runtime, parent, self)
         if parent is not None:
             pid.links = parent
             parent.add_link(pid)
@@ -135,46 +187,93 @@ class GenServer(Generic[StateT]):
         )
 
 
-def start_link(server: GenServer[Any], *, name: str | None = None) -> Pid:
+def start_link(
+    server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
+) -> Pid:
     """Start `server` linked to the calling process, its parent.
 
     When `init` is a coroutine, await the pid to wait for it.
 
+    Args:
+        server: what to start.
+        name: to register it under.
+        timeout_s: how long an `init` that waits may take.
+
     Raises:
-        StartError: init refused (`IgnoredError` for `Ignore()`) or raised, or the name is taken.
+        StartError: init refused (`IgnoredError` for `Ignore()`) or raised, or the name is taken; when the pid is
+            awaited also that init took too long ("timeout").
         OtpError: no process calls.
     """
     parent = self_process()
-    return server.start_in(parent.runtime, parent=parent, name=name)
+    return limit_init(server.start_in(parent.runtime, parent=parent, name=name), timeout_s)
 
 
-def start(server: GenServer[Any], *, name: str | None = None) -> Pid:
+def start(
+    server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
+) -> Pid:
     """Start `server` without a link; otherwise as `start_link`."""
-    return server.start_in(self_process().runtime, parent=None, name=name)
+    return limit_init(server.start_in(self_process().runtime, parent=None, name=name), timeout_s)
 
 
-def cast(dest: Pid | str, request: object) -> None:
+def start_monitor(
+    server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
+) -> tuple[Pid, Ref]:
+    """Start `server` without a link and monitor it; otherwise as `start_link`.
+
+    Of an init that waits and fails, who awaits the pid gets the `StartError`, and the caller also the `Down`.
+    """
+    pid = start(server, name=name, timeout_s=timeout_s)
+    return pid, monitor(pid)
+
+
+def cast(dest: Pid | Name, request: object) -> None:
     """Send `request` to `handle_cast`; nobody there: it vanishes."""
-    pid = self_process().runtime.names.get(dest) if isinstance(dest, str) else dest
+    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is not None:
         pid.post((CAST, request))
 
 
 @overload
 def call(
-    dest: Pid | str, request: Call[AnswerT_co], timeout_s: float | None = 5.0
+    dest: Pid | Name, request: Call[AnswerT_co], timeout_s: float | None = 5.0
 ) -> Awaitable[AnswerT_co]: ...
 
 
 @overload
-def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]: ...
+def call(dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]: ...
 
 
-def call(dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]:
+def call(dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> Awaitable[Any]:
     """Ask a server by pid or name, from inside a process; see `Pid.call`."""
-    if isinstance(dest, str):
-        return self_process().runtime.call(dest, request, timeout_s)
-    return dest.call(request, timeout_s)
+    if isinstance(dest, Pid):
+        return dest.call(request, timeout_s)
+    return self_process().runtime.call(dest, request, timeout_s)
+
+
+async def multi_call(
+    nodes: Iterable[str], name: str, request: object, timeout_s: float | None = None
+) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Call the server `name` on several nodes at once.
+
+    Returns:
+        (node, answer) of those that answered in time, and the nodes of which no answer came; both in the order given.
+    """
+    runtime = self_process().runtime
+    calls = [(node, runtime.call(OnNode(name, node), request, timeout_s)) for node in nodes]
+    replies: list[tuple[str, Any]] = []
+    bad_nodes: list[str] = []
+    for node, sent in calls:
+        try:
+            replies.append((node, await sent))
+        except CallError:
+            bad_nodes.append(node)
+    return replies, bad_nodes
+
+
+def abcast(nodes: Iterable[str], name: str, request: object) -> None:
+    """Cast to the server `name` on several nodes; where there is none it vanishes."""
+    for node in nodes:
+        cast(OnNode(name, node), request)
 
 
 def reply(from_: From, value: object) -> None:
@@ -182,7 +281,7 @@ def reply(from_: From, value: object) -> None:
     from_.reply(value)
 
 
-async def stop(dest: Pid | str, reason: object = NORMAL, timeout_s: float | None = None) -> None:
+async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | None = None) -> None:
     """Make a server end with `reason`, through its `terminate`, and wait until it has.
 
     Raises:
@@ -193,7 +292,7 @@ async def stop(dest: Pid | str, reason: object = NORMAL, timeout_s: float | None
     """
     if timeout_s is not None and timeout_s < 0:
         raise ValueError(f"timeout_s is {timeout_s}, below zero")
-    pid = self_process().runtime.whereis(dest) if isinstance(dest, str) else dest
+    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is None or not pid.is_alive():
         raise NoProcessError(dest, ("stop", reason))
     wait = ExitWait(pid)

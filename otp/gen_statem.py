@@ -16,11 +16,13 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, Generic, TypeVar
 
 from otp import gen_server
+from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
+from otp.child_spec_forms import ChildModule
 from otp.erlang import monitor
-from otp.errors import StartError, UndefinedCallbackError
-from otp.exit_reason import KILLED
+from otp.errors import UndefinedCallbackError
+from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
 from otp.gen_statem_results import (
     CANCEL,
@@ -58,7 +60,18 @@ from otp.gen_statem_results import (
     StopAndReply,
 )
 from otp.process import Pid, Ref
+from otp.requests import (
+    check_response,
+    receive_response,
+    reqids_add,
+    reqids_new,
+    reqids_size,
+    reqids_to_list,
+    send_request,
+    wait_response,
+)
 from otp.runtime import Runtime
+from otp.start_limit import limit_init
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -101,11 +114,20 @@ __all__ = [
     "StopAndReply",
     "call",
     "cast",
+    "check_response",
+    "enter_loop",
+    "receive_response",
     "reply",
+    "reqids_add",
+    "reqids_new",
+    "reqids_size",
+    "reqids_to_list",
+    "send_request",
     "start",
     "start_link",
     "start_monitor",
     "stop",
+    "wait_response",
 ]
 
 StateT = TypeVar("StateT")
@@ -115,7 +137,7 @@ cast = gen_server.cast
 stop = gen_server.stop
 
 
-class GenStatem(Generic[StateT, DataT]):
+class GenStatem(ChildModule, Generic[StateT, DataT]):
     """A state machine; its state and data are passed to each callback and returned by it."""
 
     __slots__ = ("pid",)
@@ -157,7 +179,7 @@ class GenStatem(Generic[StateT, DataT]):
         """
         return status
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start this machine in `runtime`, linked to `parent` if there is one; see `start_link`."""
         runtime.claim_name(name)
         pid = StatemPid(runtime, parent, self, self.hibernate_after_s)
@@ -170,23 +192,8 @@ class GenStatem(Generic[StateT, DataT]):
         return pid
 
 
-class _StartLimit:
-    """Kills a machine whose init takes too long."""
-
-    __slots__ = ("pid",)
-
-    def __init__(self, pid: Pid) -> None:
-        self.pid = pid
-
-    def expired(self) -> None:
-        """The time is up."""
-        if self.pid.initialising and self.pid.is_alive():
-            self.pid.rare.start_error = StartError("timeout")
-            self.pid.die(KILLED)
-
-
 def start_link(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
     """Start `machine` linked to the calling process, its parent.
 
@@ -204,26 +211,26 @@ def start_link(
         OtpError: no process calls.
     """
     parent = self_process()
-    return _limited(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
+    return limit_init(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
 
 
 def start(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
     """Start `machine` without a link; otherwise as `start_link`."""
     runtime = self_process().runtime
-    return _limited(machine.start_in(runtime, parent=None, name=name), timeout_s)
+    return limit_init(machine.start_in(runtime, parent=None, name=name), timeout_s)
 
 
 def start_monitor(
-    machine: GenStatem[Any, Any], *, name: str | None = None, timeout_s: float | None = None
+    machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> tuple[Pid, Ref]:
     """Start `machine` without a link and monitor it; otherwise as `start_link`."""
     pid = start(machine, name=name, timeout_s=timeout_s)
     return pid, monitor(pid)
 
 
-def call(dest: Pid | str, request: object, timeout_s: float | None = None) -> Awaitable[Any]:
+def call(dest: Pid | Name, request: object, timeout_s: float | None = None) -> Awaitable[Any]:
     """Send an event ("call", from_) and wait for the reply, for ever unless `timeout_s` says otherwise."""
     return gen_server.call(dest, request, timeout_s)
 
@@ -235,9 +242,3 @@ def reply(replies: From | Reply | Iterable[Reply], value: object = None) -> None
         return
     for each in (replies,) if isinstance(replies, Reply) else replies:
         each.from_.reply(each.value)
-
-
-def _limited(pid: Pid, timeout_s: float | None) -> Pid:
-    if timeout_s is not None and pid.initialising:
-        pid.runtime.timers.start(timeout_s, _StartLimit(pid))
-    return pid

@@ -3,6 +3,8 @@
 Wherever a list of actions is taken, a single action will do. Values are checked when the machine takes them, so that
 a bad one ends the machine with OTP's reason and names the action.
 
+Results are not frozen: making a frozen one takes three times as long, and one is made per event.
+
 Source: gen_statem(3) of OTP 25 to 27.
 """
 
@@ -174,7 +176,7 @@ Action = (
 Actions = Action | Sequence[Action]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ok(Generic[StateT, DataT]):
     """From `init`: begin in `state` with `data`."""
 
@@ -183,7 +185,7 @@ class Ok(Generic[StateT, DataT]):
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NextState(Generic[StateT, DataT]):
     """Go to `state`, which may be the present one: then it is as `KeepState`."""
 
@@ -192,7 +194,7 @@ class NextState(Generic[StateT, DataT]):
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeepState(Generic[DataT]):
     """Stay in this state, with new data."""
 
@@ -200,14 +202,14 @@ class KeepState(Generic[DataT]):
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeepStateAndData:
     """Stay as you are."""
 
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RepeatState(Generic[DataT]):
     """As `KeepState`, and with state enter calls on, enter the state again."""
 
@@ -215,14 +217,14 @@ class RepeatState(Generic[DataT]):
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RepeatStateAndData:
     """As `KeepStateAndData`, and with state enter calls on, enter the state again."""
 
     actions: Actions = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StopAndReply(Generic[DataT]):
     """Send `replies`, then end with `reason`. To end without replies return `Stop(reason, data)`."""
 

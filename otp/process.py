@@ -3,7 +3,7 @@
 A process is one slotted object, its `Pid`. While it is idle it has no task, no queue object and no coroutine: its
 mailbox is None, one envelope, or a deque when there are more. The behaviours (`otp.gen_server`, `otp.plain_process`)
 subclass `Pid` and say how a message is handled. The fields of a `Pid` belong to this package; users call its methods.
-Of Erlang's processes not ported: pre-emption, priorities, hibernation.
+Of Erlang's processes not ported: pre-emption and priorities; hibernation is only marked.
 
 Longer than most: a process is one object, and its death touches everything it has.
 """
@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otp.address import Name
 from otp.envelope import (
     CALL,
     CAST,
@@ -58,7 +59,7 @@ class Down:
     """The monitored process ended; `target` is what was monitored, a pid or a name."""
 
     ref: Ref
-    target: Pid | str
+    target: Pid | Name
     reason: object
 
 
@@ -74,7 +75,7 @@ class Ref:
 
     __slots__ = ("label", "owner", "target")
 
-    def __init__(self, owner: Pid, target: Pid | None, label: Pid | str) -> None:
+    def __init__(self, owner: Pid, target: Pid | None, label: Pid | Name) -> None:
         self.owner = owner
         self.target = target
         self.label = label
@@ -134,6 +135,7 @@ class Pid:
     __slots__ = (
         "_rare",
         "coro",
+        "group_leader",
         "links",
         "mailbox",
         "newer",
@@ -155,6 +157,8 @@ class Pid:
     def __init__(self, runtime: Runtime, parent: Pid | None) -> None:
         self.runtime = runtime
         self.parent = parent
+        creator = here.process
+        self.group_leader: Pid | None = None if creator is None else creator.group_leader
         self.mailbox: Envelope | deque[Envelope] | DeadLetters | None = None
         self.status: int = IDLE
         self.trapping = False
@@ -230,7 +234,7 @@ class Pid:
 
     @property
     def hibernated(self) -> bool:
-        """Tell whether it waits for a message in hibernation; only a gen_statem keeps count of that."""
+        """Tell whether it waits for a message in hibernation, which is a mark here and nothing else."""
         return False
 
     # What the behaviours implement.
@@ -397,7 +401,7 @@ class Pid:
         if self.watchers is not None:
             self.watchers.pop(watcher, None)
 
-    def monitoring(self) -> tuple[Pid | str, ...]:
+    def monitoring(self) -> tuple[Pid | Name, ...]:
         """Name what this process monitors."""
         return () if self._rare is None else tuple(ref.label for ref in self._rare.monitors)
 
@@ -441,6 +445,7 @@ class Pid:
         if self._rare is not None:
             self._finish_rare(self._rare, reason)
         self.release()
+        self.group_leader = None
         self.parent = None  # or a line of processes that start each other would never be freed
         _fail_calls(mailbox, reason)
         self._tell(reason)

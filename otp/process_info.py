@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from otp.address import Name
 from otp.envelope import READY, RUNNING, WAITING
 from otp.process import Pid
 
@@ -22,7 +23,7 @@ class ProcessInfo:
     status: str  # runnable, running, or waiting: for a message or within a callback
     message_queue_len: int
     links: tuple[Pid, ...]
-    monitors: tuple[Pid | str, ...]  # whom it monitors
+    monitors: tuple[Pid | Name, ...]  # whom it monitors
     monitored_by: tuple[Pid, ...]
     trap_exit: bool
     parent: Pid | None

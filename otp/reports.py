@@ -17,6 +17,7 @@ from otp.exit_reason import Raised
 
 __all__ = [
     "CrashReport",
+    "EventHandlerReport",
     "Offender",
     "ProgressReport",
     "Report",
@@ -63,6 +64,18 @@ class StatemReport(ServerReport):
     queue: tuple[str, ...]
     postponed: tuple[str, ...]
     timeouts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventHandlerReport:
+    """An event handler failed and was removed; its manager and the other handlers live on."""
+
+    handler: str
+    manager: str
+    last_event: str
+    state: str
+    reason: object
+    reason_text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +126,7 @@ class ProgressReport:
     by_hand: bool
 
 
-Report = ServerReport | CrashReport | SupervisorReport | ProgressReport
+Report = ServerReport | EventHandlerReport | CrashReport | SupervisorReport | ProgressReport
 
 
 class _BoundedRepr(Repr):
@@ -198,6 +211,9 @@ def log_report(report: Report) -> None:
             _log.error(text, supervisor, label.value, child.id, child.pid, report.reason_text)
         case CrashReport(process=process, initial_call=call):
             _log.error("%s (%s) crashed: %s", process, call, report.reason_text)
+        case EventHandlerReport(handler=handler, manager=manager):
+            text = "event handler %s of %s failed: %s\n  last event: %s\n  state: %s"
+            _log.error(text, handler, manager, report.reason_text, report.last_event, report.state)
         case ServerReport():
             _log.error(*_server_text(report))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, Protocol
 
+from otp.address import Address, Name
 from otp.envelope import CAST, INFO
 from otp.errors import AlreadyStartedError, NameTakenError
 from otp.exit_reason import NOPROC
@@ -33,7 +34,7 @@ CHECK_EVERY: Final = 64  # messages between two looks at the clock
 class Startable(Protocol):
     """What `Runtime.start` can start: a gen_server."""
 
-    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: str | None) -> Pid:
+    def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Make the process, run its init, and link it to `parent` if there is one."""
 
 
@@ -42,14 +43,14 @@ class Delivery:
 
     __slots__ = ("dest", "message", "runtime")
 
-    def __init__(self, runtime: Runtime, dest: Pid | str, message: object) -> None:
+    def __init__(self, runtime: Runtime, dest: Pid | Name, message: object) -> None:
         self.runtime = runtime
         self.dest = dest
         self.message = message
 
     def expired(self) -> None:
         """Deliver."""
-        pid = self.runtime.whereis(self.dest) if isinstance(self.dest, str) else self.dest
+        pid = self.dest if isinstance(self.dest, Pid) else self.runtime.whereis(self.dest)
         if pid is not None:
             pid.post((INFO, self.message))
 
@@ -78,6 +79,7 @@ class Runtime:
         turn_s: after how many seconds of messages the asyncio loop gets its turn.
         turn_messages: after how many messages it gets its turn at the latest.
         run_queue: an empty queue of ready processes; `otp.testing` passes one that shuffles.
+        node: what this runtime calls itself; see `otp.node_names`.
 
     Raises:
         RuntimeError: no loop was given and none is running.
@@ -91,13 +93,18 @@ class Runtime:
         turn_s: float = 0.002,
         turn_messages: float = math.inf,
         run_queue: deque[Pid] | None = None,
+        node: str = "nonode@nohost",
     ) -> None:
         self.loop = asyncio.get_running_loop() if loop is None else loop
         self.clock = self.loop.time if clock is None else clock
+        self.node = node
         self.turn_s = turn_s
         self.turn_messages = turn_messages
         self.reports = ReportBus()
         self.names: dict[str, Pid] = {}
+        self.tables: dict[
+            object, Any
+        ] = {}  # shared by processes, each table kept by one: OTP's ets
         self.ready: deque[Pid] = deque() if run_queue is None else run_queue
         self.awake = False
         self.in_turn = False
@@ -114,7 +121,7 @@ class Runtime:
 
     # Starting and asking from plain asyncio code.
 
-    def start(self, server: Startable, name: str | None = None) -> Pid:
+    def start(self, server: Startable, name: Name | None = None) -> Pid:
         """Start `server` with no parent and no link.
 
         Raises:
@@ -122,7 +129,7 @@ class Runtime:
         """
         return server.start_in(self, parent=None, name=name)
 
-    async def start_wait(self, server: Startable, name: str | None = None) -> Pid:
+    async def start_wait(self, server: Startable, name: Name | None = None) -> Pid:
         """Start `server` and wait for an `init` that is a coroutine; raises as `start`."""
         return await self.start(server, name)
 
@@ -130,15 +137,15 @@ class Runtime:
         """Start a plain process that runs `body(*args)`."""
         return PlainPid(self, None, body, args)
 
-    def cast(self, dest: Pid | str, request: object) -> None:
+    def cast(self, dest: Pid | Name, request: object) -> None:
         """Cast to a pid or name; nobody there: it vanishes."""
-        pid = self.whereis(dest) if isinstance(dest, str) else dest
+        pid = dest if isinstance(dest, Pid) else self.whereis(dest)
         if pid is not None:
             pid.post((CAST, request))
 
-    def call(self, dest: Pid | str, request: object, timeout_s: float | None = 5.0) -> From:
+    def call(self, dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> From:
         """Call a pid or name, see `Pid.call`; await the result."""
-        pid = self.whereis(dest) if isinstance(dest, str) else dest
+        pid = dest if isinstance(dest, Pid) else self.whereis(dest)
         if pid is None:
             missing = From(self, dest, request)
             missing.fail(NOPROC)
@@ -153,7 +160,7 @@ class Runtime:
         """Await the end of `pid`; the result is its exit reason."""
         return ExitWait(pid)
 
-    def send_after(self, dest: Pid | str, delay_s: float, message: object) -> TimerRef:
+    def send_after(self, dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
         """Send `message` to `dest` after `delay_s` seconds."""
         return self.timers.start(delay_s, Delivery(self, dest, message))
 
@@ -163,43 +170,53 @@ class Runtime:
 
     # Names.
 
-    def register(self, name: str, pid: Pid) -> None:
+    def register(self, name: Name, pid: Pid) -> None:
         """Give `pid` the name.
 
         Raises:
             NameTakenError: the name is taken, or the process is dead or has a name.
         """
+        if isinstance(name, Address):
+            name.register(self, pid)
+            return
         if name in self.names or not pid.is_alive() or pid.name is not None:
             raise NameTakenError(f"cannot name {pid!r} {name!r}: taken, dead, or named already")
         self.names[name] = pid
         pid.rare.name = name
 
-    def unregister(self, name: str) -> None:
+    def unregister(self, name: Name) -> None:
         """Free the name.
 
         Raises:
             NameTakenError: nobody has it.
         """
+        if isinstance(name, Address):
+            name.unregister(self)
+            return
         if name not in self.names:
             raise NameTakenError(f"no process is named {name!r}")
         self.names.pop(name).rare.name = None
 
-    def whereis(self, name: str) -> Pid | None:
+    def whereis(self, name: Name) -> Pid | None:
         """Find the process of that name."""
-        return self.names.get(name)
+        return self.names.get(name) if isinstance(name, str) else name.whereis(self)
 
     def registered(self) -> list[str]:
         """List the names in use."""
         return list(self.names)
 
-    def claim_name(self, name: str | None) -> None:
+    def claim_name(self, name: Name | None) -> None:
         """Check that a process may start under `name`.
 
         Raises:
             AlreadyStartedError: somebody has it.
+            TypeError: it is no name.
         """
-        if name is not None and name in self.names:
-            raise AlreadyStartedError(self.names[name])
+        if name is not None and not isinstance(name, str | Address):
+            raise TypeError(f"a process is named by a str or an Address, not {name!r:.200}")
+        holder = None if name is None else self.whereis(name)
+        if holder is not None:
+            raise AlreadyStartedError(holder)
 
     # Looking in from outside.
 

@@ -4,12 +4,15 @@
 actions, stopping, crashing) goes through `_settle`, which follows one result to the next callback until the process
 may take its next message. `envelope` is what the slow path is at work on; it is None on the hot path.
 
+Longer than most: hot and slow path are two halves of one loop.
+
 Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from math import inf as INFINITY  # noqa: N812 - it is a constant
 from types import CoroutineType
 from typing import Any, Final, Protocol
 
@@ -18,6 +21,7 @@ from otp.callback_results import (
     PLAIN,
     TIMEOUT,
     Continue,
+    Hibernate,
     Ignore,
     NoReply,
     Ok,
@@ -52,7 +56,7 @@ from otp.sys_debug import Debug
 from otp.timers import TimerRef
 from otp.waiting import From, Starting, here
 
-__all__ = ["Server", "ServerPid"]
+__all__ = ["Server", "ServerPid", "SleepyPid"]
 
 
 class Server(Protocol):
@@ -80,6 +84,15 @@ class _TimeoutMessage:
         self.server.time_is_up(self.message)
 
 
+class _Hibernation(TimerRef):
+    """Stands where a timeout does while the process hibernates; `timer` ends that with a message."""
+
+    __slots__ = ("timer",)
+
+    def __init__(self, timer: TimerRef | None = None) -> None:
+        self.timer = timer
+
+
 class ServerPid(Pid):
     """The process of a `GenServer`: the receive loop around its callbacks."""
 
@@ -93,6 +106,11 @@ class ServerPid(Pid):
         self.envelope: Envelope | None = None  # what the slow path is at work on
         self.timeout: TimerRef | None = None
         server.pid = self
+
+    @property
+    def hibernated(self) -> bool:
+        """Tell whether it waits for a message in hibernation; a system message does not end that."""
+        return type(self.timeout) is _Hibernation and self.status == IDLE
 
     @property
     def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
@@ -128,6 +146,11 @@ class ServerPid(Pid):
             self.rare.starting = Starting(self.runtime)
         elif self.status == DEAD and self.rare.start_error is not None:
             raise self.rare.start_error
+
+    def become(self, server: Server) -> None:
+        """Leave the process to another server; only within a callback that waits or in init."""
+        self.server = server
+        server.pid = self
 
     def run(self, limit: int) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call per message would cost 10 %
         """Handle up to `limit` messages."""
@@ -193,9 +216,7 @@ class ServerPid(Pid):
         reason = self.exit_reason
         if envelope is not None and envelope[0] in _CARRY_CALL and envelope[2] is not None:
             envelope[2].fail(reason)
-        if self.timeout is not None:
-            self.runtime.timers.cancel(self.timeout)
-            self.timeout = None
+        self._cancel_timeout()
         starting = None if self._rare is None else self._rare.starting
         if starting is not None and not starting.done:
             if starting.awaited() and self.parent is not None:
@@ -306,27 +327,36 @@ class ServerPid(Pid):
             return self.server.handle_continue(action.term, self.state)
         if type(action) is Timeout:
             return self._start_timeout(action)
+        if type(action) is Hibernate:
+            result = self._start_timeout(action)
+            if result is PARKED and self.mailbox is None:
+                self.timeout = _Hibernation(self.timeout)
+            return result
         return self._terminate(("bad_return_value", action), self.state)
 
     def _start_timeout(self, action: Timeout) -> Any:
-        if action.message is not PLAIN and action.after_s <= 0:
+        after_s = action.after_s - (self.runtime.clock() if action.absolute else 0.0)
+        if action.message is not PLAIN and after_s <= 0:
             self.envelope = (INFO, action.message)
             return self.server.handle_info(action.message, self.state)
-        if self.mailbox is not None:
+        if self.mailbox is not None or after_s == INFINITY:
             return PARKED  # a waiting message cancels the timeout before it begins
-        if action.message is PLAIN:
-            self.timeout = self.runtime.timers.start(action.after_s, self)
-        else:
-            self.timeout = self.runtime.timers.start(
-                action.after_s, _TimeoutMessage(self, action.message)
-            )
+        plain = action.message is PLAIN
+        target = self if plain else _TimeoutMessage(self, action.message)
+        self.timeout = self.runtime.timers.start(after_s, target)
         return PARKED
 
     def _stop_timeout(self, envelope: Envelope) -> None:
         # A system message leaves the timeout and its deadline alone (newest OTP).
-        if self.timeout is not None and envelope[0] != SYSTEM:
-            self.runtime.timers.cancel(self.timeout)
-            self.timeout = None
+        if envelope[0] != SYSTEM:
+            self._cancel_timeout()
+
+    def _cancel_timeout(self) -> None:
+        timer, self.timeout = self.timeout, None
+        if type(timer) is _Hibernation:
+            timer = timer.timer
+        if timer is not None:
+            self.runtime.timers.cancel(timer)
 
     def _take_signal(self, envelope: Envelope) -> None:
         if envelope[0] == EXIT:
@@ -350,9 +380,7 @@ class ServerPid(Pid):
         self, reason: object, state: Any, from_: From | None = None, value: object = None
     ) -> Any:
         self.state = state
-        if self.timeout is not None:
-            self.runtime.timers.cancel(self.timeout)
-            self.timeout = None
+        self._cancel_timeout()
         last = self.envelope
         if last is not None and last[0] == CALL and last[2] is not from_:
             self.owe(last[2])
@@ -421,6 +449,33 @@ class ServerPid(Pid):
             )
         )
         self.report_crash(self.initial_call, reason)
+
+
+class SleepyPid(ServerPid):
+    """The process of a server with `hibernate_after_s`: idle so long, it hibernates."""
+
+    __slots__ = ()
+
+    def doze(self) -> None:
+        """The time is up."""
+        self.timeout = _Hibernation()
+
+    def _rest(self) -> None:
+        super()._rest()
+        if self.status == IDLE and self.timeout is None:
+            after_s: float = self.server.hibernate_after_s  # type: ignore[attr-defined]  # that is why it has this class
+            self.timeout = self.runtime.timers.start(after_s, _Doze(self))
+
+
+class _Doze:
+    __slots__ = ("pid",)
+
+    def __init__(self, pid: SleepyPid) -> None:
+        self.pid = pid
+
+    def expired(self) -> None:
+        """Let the process hibernate."""
+        self.pid.doze()
 
 
 _INIT: Final[Envelope] = (INIT, None, None)

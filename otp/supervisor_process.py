@@ -12,8 +12,7 @@ Source: supervisor(3) and supervisor.erl of OTP 25 to 27, checked against a runn
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping
 from enum import Enum, auto
 from random import Random
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from otp.child_spec import (
     Strategy,
     SupervisorFlags,
 )
+from otp.child_spec_forms import as_child_spec, as_flags, check_childspecs, check_significance
 from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import (
     AlreadyPresentError,
@@ -35,7 +35,6 @@ from otp.errors import (
     ChildRestartingError,
     ChildRunningError,
     ChildSpecError,
-    NotFoundError,
     OtpError,
     StartChildError,
     SupervisorFlagsError,
@@ -45,21 +44,21 @@ from otp.gen_server import GenServer
 from otp.process import Exit, Pid
 from otp.reports import SupervisorLabel, bounded_text
 from otp.restart_window import RestartWindow
+from otp.server_process import ServerPid
+from otp.simple_one_for_one import SimpleServer
+from otp.supervision_answers import (
+    ChildCounts,
+    ChildInfo,
+    Refused,
+    StartAnswer,
+    SupervisorState,
+    not_found,
+)
 from otp.supervision_reports import report_child, report_progress
 from otp.timers import TimerRef
 from otp.waiting import From
 
-__all__ = [
-    "Blueprint",
-    "ChildCounts",
-    "ChildInfo",
-    "Refused",
-    "StartAnswer",
-    "SupervisorServer",
-    "SupervisorState",
-    "check_childspecs",
-    "check_spec",
-]
+__all__ = ["Blueprint", "SupervisorServer"]
 
 _log = logging.getLogger("otp")
 
@@ -71,61 +70,8 @@ class Blueprint(Protocol):
         """Return flags and children, or Ignore()."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildInfo:
-    """One line of which_children; `pid` is None when the child is not running."""
-
-    id: object
-    pid: Pid | None
-    restarting: bool
-    type: ChildType
-
-
-@dataclass(frozen=True, slots=True)
-class ChildCounts:
-    """What a supervisor has: specs, living children, and both kinds of specs."""
-
-    specs: int
-    active: int
-    supervisors: int
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisorState:
-    """What `sys.get_state` shows of a supervisor: its flags, and its children, newest first."""
-
-    flags: object
-    children: tuple[ChildInfo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StartAnswer:
-    """A child was started, or its start said ignore."""
-
-    pid: Pid | None
-    info: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The answer to a management call that is raised in the caller."""
-
-    error: Exception
-
-
-def check_childspecs(specs: Iterable[ChildSpec]) -> None:
-    """Check specs as a supervisor would.
-
-    Raises:
-        ChildSpecError: one is no spec, or an id comes twice.
-    """
-    seen: set[object] = set()
-    for spec in specs:
-        check_spec(spec)
-        if spec.id in seen:
-            raise ChildSpecError(("duplicate_child_name", spec.id), f"{spec.id!r} comes twice")
-        seen.add(spec.id)
+class _BadReturnError(Exception):
+    """The callback `init` returned nonsense."""
 
 
 class _TryAgain:
@@ -185,19 +131,23 @@ class SupervisorServer(GenServer[None]):
                 value = await value
             if isinstance(value, Ignore):
                 return value
-            fault = self._take(value)
+            flags, children = self._parts(value)
+            if flags.strategy is Strategy.SIMPLE_ONE_FOR_ONE:
+                return self._become_simple(flags, children)
+            self._take(flags, children)
         except SupervisorFlagsError as error:
-            fault = ("supervisor_data", error.fault)
+            return Stop(("supervisor_data", error.fault))
         except ChildSpecError as error:
-            fault = ("start_spec", error.fault)
-        if fault is not None:
-            return Stop(fault)
+            return Stop(("start_spec", error.fault))
+        except _BadReturnError:
+            where = (type(self._supervisor).__qualname__, "init", value)
+            return Stop(("bad_return", where))
         return await self._start_all()
 
     async def handle_call(self, request: tuple[str, Any], from_: From, state: None) -> Reply[None]:
         match request:
-            case ("start_child", ChildSpec() as spec):
-                answer: object = await self._start_child(spec)
+            case ("start_child", form):
+                answer: object = await self._start_child(form)
             case ("restart_child", child_id):
                 answer = await self._restart_child(child_id)
             case ("terminate_child", child_id):
@@ -236,19 +186,27 @@ class SupervisorServer(GenServer[None]):
 
     # Start-up.
 
-    def _take(self, value: object) -> object:
+    def _parts(self, value: object) -> tuple[SupervisorFlags, Any]:
         match value:
-            case (SupervisorFlags() as flags, [*specs]) | (SupervisorFlags() as flags, specs) if (
-                isinstance(specs, Iterable)
-            ):
-                specs = list(specs)
-                check_childspecs(specs)
+            case (SupervisorFlags() | Mapping() as flags, Iterable() as children):
+                return as_flags(flags), children
             case _:
-                name = type(self._supervisor).__qualname__
-                return ("bad_return", (name, "init", value))
+                raise _BadReturnError
+
+    def _take(self, flags: SupervisorFlags, children: Iterable[Any]) -> None:
+        specs = check_childspecs(children, flags.auto_shutdown)
         self._flags = flags
         self._window = RestartWindow(flags.intensity, flags.period_s)
         self._children = {spec.id: _Child(spec) for spec in specs}
+
+    def _become_simple(self, flags: SupervisorFlags, children: Iterable[Any]) -> Stop[Any] | None:
+        """Leave the process to the server of simple_one_for_one."""
+        forms = list(children)
+        if len(forms) != 1:
+            return Stop(("bad_start_spec", forms))
+        simple = SimpleServer(flags, as_child_spec(forms[0]))
+        assert isinstance(self.pid, ServerPid)
+        self.pid.become(simple)
         return None
 
     async def _start_all(self) -> Stop[Any] | None:
@@ -410,7 +368,12 @@ class SupervisorServer(GenServer[None]):
 
     # Management calls.
 
-    async def _start_child(self, spec: ChildSpec) -> object:
+    async def _start_child(self, form: object) -> object:
+        try:
+            spec = as_child_spec(form)
+            check_significance(spec, self._flags.auto_shutdown)
+        except ChildSpecError as error:
+            return Refused(error)
         present = self._children.get(spec.id)
         if present is not None:
             if present.status is _Status.RUNNING:
@@ -437,7 +400,7 @@ class SupervisorServer(GenServer[None]):
     async def _terminate_child(self, child_id: object) -> object:
         child = self._children.get(child_id)
         if child is None:
-            return _not_found(child_id)
+            return not_found(child_id)
         await self._stop(child)
         if child.spec.restart is Restart.TEMPORARY:
             self._children.pop(child_id, None)
@@ -446,7 +409,7 @@ class SupervisorServer(GenServer[None]):
     def _stopped(self, child_id: object) -> _Child | Refused:
         child = self._children.get(child_id)
         if child is None:
-            return _not_found(child_id)
+            return not_found(child_id)
         if child.status is _Status.RUNNING:
             return Refused(ChildRunningError(f"{child_id!r} is running"))
         if child.status is _Status.RESTARTING:
@@ -466,7 +429,7 @@ class SupervisorServer(GenServer[None]):
             case ("which_child" | "get_childspec" as what, child_id):
                 found = self._children.get(child_id)
                 if found is None:
-                    return _not_found(child_id)
+                    return not_found(child_id)
                 return found.info() if what == "which_child" else found.spec
             case ("count_children", _):
                 return self._counts()
@@ -483,13 +446,3 @@ class SupervisorServer(GenServer[None]):
 
     def _report(self, label: SupervisorLabel, child: _Child, reason: object) -> None:
         report_child(self.pid, label, child.spec, child.pid, reason)
-
-
-def _not_found(child_id: object) -> Refused:
-    return Refused(NotFoundError(f"there is no child {child_id!r}"))
-
-
-def check_spec(spec: object) -> None:
-    """Raise ChildSpecError unless `spec` is a ChildSpec."""
-    if not isinstance(spec, ChildSpec):
-        raise ChildSpecError(("invalid_child_spec", spec), f"{spec!r:.200} is no ChildSpec")

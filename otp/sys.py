@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
+from otp.address import Name
 from otp.envelope import SYSTEM
 from otp.errors import CallbackFailedError, CallingSelfError, ExitError, NoProcessError
 from otp.plain_process import receive
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-async def get_state(dest: Pid | str, timeout_s: float | None = 5.0) -> Any:
+async def get_state(dest: Pid | Name, timeout_s: float | None = 5.0) -> Any:
     """Give the state of a process, as it is: change nothing in it.
 
     Raises:
@@ -59,7 +60,7 @@ async def get_state(dest: Pid | str, timeout_s: float | None = 5.0) -> Any:
 
 
 async def replace_state(
-    dest: Pid | str, change: Callable[[Any], Any], timeout_s: float | None = 5.0
+    dest: Pid | Name, change: Callable[[Any], Any], timeout_s: float | None = 5.0
 ) -> Any:
     """Replace the state by `change(state)`, in the process, and give the new one.
 
@@ -70,28 +71,28 @@ async def replace_state(
     return await _ask(dest, ("replace_state", change), timeout_s)
 
 
-async def get_status(dest: Pid | str, timeout_s: float | None = 5.0) -> Status:
+async def get_status(dest: Pid | Name, timeout_s: float | None = 5.0) -> Status:
     """Describe a process; its state and log go through the callback `format_status`."""
     return cast("Status", await _ask(dest, ("get_status", None), timeout_s))
 
 
-async def suspend(dest: Pid | str, timeout_s: float | None = 5.0) -> None:
+async def suspend(dest: Pid | Name, timeout_s: float | None = 5.0) -> None:
     """Let a process handle system messages and its parent's exit only; the rest waits. Twice is as once."""
     await _ask(dest, ("suspend", None), timeout_s)
 
 
-async def resume(dest: Pid | str, timeout_s: float | None = 5.0) -> None:
+async def resume(dest: Pid | Name, timeout_s: float | None = 5.0) -> None:
     """End a suspension; without one nothing happens."""
     await _ask(dest, ("resume", None), timeout_s)
 
 
-async def terminate(dest: Pid | str, reason: object, timeout_s: float | None = 5.0) -> None:
+async def terminate(dest: Pid | Name, reason: object, timeout_s: float | None = 5.0) -> None:
     """Make a process end with `reason`, through its `terminate`; it may take longer than this call."""
     await _ask(dest, ("terminate", reason), timeout_s)
 
 
 async def statistics(
-    dest: Pid | str, flag: Literal["on", "off", "get"], timeout_s: float | None = 5.0
+    dest: Pid | Name, flag: Literal["on", "off", "get"], timeout_s: float | None = 5.0
 ) -> Statistics | Literal["no_statistics"] | None:
     """Count messages and reductions from "on" to "off"; "get" gives the counts, or "no_statistics"."""
     _check("statistics", flag, "on", "off", "get")
@@ -100,7 +101,7 @@ async def statistics(
 
 
 async def log(
-    dest: Pid | str,
+    dest: Pid | Name,
     flag: Literal["on", "off", "get", "print"] | int,
     timeout_s: float | None = 5.0,
 ) -> tuple[Event, ...] | None:
@@ -114,7 +115,7 @@ async def log(
 
 
 async def log_to_file(
-    dest: Pid | str, path: str | Path | None, timeout_s: float | None = 5.0
+    dest: Pid | Name, path: str | Path | None, timeout_s: float | None = 5.0
 ) -> None:
     """Write events as text to the file at `path`, which is emptied first; None ends that.
 
@@ -125,14 +126,16 @@ async def log_to_file(
     await _ask(dest, ("debug", "log_to_file", text), timeout_s)
 
 
-async def trace(dest: Pid | str, flag: Literal["on", "off"], timeout_s: float | None = 5.0) -> None:
+async def trace(
+    dest: Pid | Name, flag: Literal["on", "off"], timeout_s: float | None = 5.0
+) -> None:
     """Print every event to stdout, or no longer."""
     _check("trace", flag, "on", "off")
     await _ask(dest, ("debug", "trace", flag), timeout_s)
 
 
 async def install(
-    dest: Pid | str,
+    dest: Pid | Name,
     function: DebugFunction,
     state: object = None,
     *,
@@ -147,12 +150,12 @@ async def install(
     await _ask(dest, request, timeout_s)
 
 
-async def remove(dest: Pid | str, key: object, timeout_s: float | None = 5.0) -> None:
+async def remove(dest: Pid | Name, key: object, timeout_s: float | None = 5.0) -> None:
     """Take out a debug function, by itself or by its key."""
     await _ask(dest, ("debug", "remove", key), timeout_s)
 
 
-async def no_debug(dest: Pid | str, timeout_s: float | None = 5.0) -> None:
+async def no_debug(dest: Pid | Name, timeout_s: float | None = 5.0) -> None:
     """Switch off everything that watches the process."""
     await _ask(dest, ("debug", "no_debug"), timeout_s)
 
@@ -177,7 +180,7 @@ async def handle_system_msg(
         ExitError: the process has to end.
     """
     me = self_process()
-    system = System(type(me))
+    system = me.rare.system = System(type(me))  # so that the end of the process closes a log file
     system.debug = debug
     special = _Special(me, module, misc)
     while True:
@@ -229,7 +232,11 @@ class _Special:
         return answer
 
     def system_status(self, debug: Debug | None) -> tuple[str, str, object, dict[str, object]]:
-        """Show misc."""
+        """Ask the module, or show misc."""
+        own = getattr(self.module, "system_status", None)
+        if own is not None:
+            status: tuple[str, str, object, dict[str, object]] = own(self.misc)
+            return status
         shown = formatted(self.module, {"state": self.misc, "log": debug.events() if debug else ()})
         return "special", type(self.module).__qualname__, shown.pop("state"), shown
 
@@ -253,8 +260,8 @@ def _check(what: str, flag: object, *allowed: str) -> None:
         raise ValueError(f"{what} takes {', '.join(allowed)}, not {flag!r}")
 
 
-async def _ask(dest: Pid | str, request: tuple[Any, ...], timeout_s: float | None) -> Any:
-    pid = self_process().runtime.whereis(dest) if isinstance(dest, str) else dest
+async def _ask(dest: Pid | Name, request: tuple[Any, ...], timeout_s: float | None) -> Any:
+    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is None:
         raise NoProcessError(dest, request)
     if here.process is pid:

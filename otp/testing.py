@@ -21,6 +21,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any, TypeVar
 
+from otp.address import Name
 from otp.errors import OtpError
 from otp.runtime import Pid, Runtime, RuntimeStats, Startable
 
@@ -87,7 +88,7 @@ class VirtualRuntime:
         """Virtual seconds."""
         return self._selector.now
 
-    def start(self, server: Startable, name: str | None = None) -> Handle:
+    def start(self, server: Startable, name: Name | None = None) -> Handle:
         """Start `server`, wait for its init, and run what it began."""
         pid = self.run(self.runtime.start_wait(server, name))
         self.run_until_idle()

@@ -27,9 +27,9 @@ class TimerRef:
 
     __slots__ = ("deadline", "target")
 
-    def __init__(self, deadline: float, target: Expiring) -> None:
+    def __init__(self, deadline: float, target: Expiring | None) -> None:
         self.deadline = deadline
-        self.target: Expiring | None = target
+        self.target = target
 
 
 class TimerQueue:

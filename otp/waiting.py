@@ -17,6 +17,7 @@ from otp.timers import TimerRef
 
 # Processes wait for waiters and waiters know processes: a cycle of types only.
 if TYPE_CHECKING:
+    from otp.address import Name
     from otp.process import Pid
     from otp.runtime import Runtime
 
@@ -88,7 +89,7 @@ class From(Waiter):
 
     __slots__ = ("failure", "request", "server", "timeout_s", "timer", "value", "waiting_at")
 
-    def __init__(self, runtime: Runtime, server: Pid | str, request: object) -> None:
+    def __init__(self, runtime: Runtime, server: Pid | Name, request: object) -> None:
         self.runtime = runtime
         self.done = False
         self.owner = None

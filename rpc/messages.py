@@ -87,7 +87,7 @@ class PodDefinition(Struct, frozen=True, array_like=True):
     path: str
     supervision: Supervision
     mailbox: int = 16  # units one resource holds; the rest pends in the journal
-    sync_rate: float = 5000.0  # synchronisations a second after a mass restart
+    sync_rate: float = 10_000.0  # synchronisations a second after a mass restart
     quarantine_after: int = 3  # crashes of one resource by one unit
 
 

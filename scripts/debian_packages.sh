@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What cloudctl uses from Debian beside Python: libvirt (real domains), a compiler for
-# libvirt-python, and Erlang (the tests compare with it).
+# libvirt-python, Erlang and ss (tests compare with the one and look at sockets with the other).
 #
 #   debian_packages.sh missing   prints the packages that are missing, exits 0
 #   debian_packages.sh install   root: installs them, without starting a service;
@@ -17,6 +17,7 @@ missing() {
   command -v gcc >/dev/null || echo gcc
   [ -e /usr/include/stdio.h ] || echo libc6-dev
   command -v erl >/dev/null || echo erlang-base
+  command -v ss >/dev/null || echo iproute2
   if ! command -v pkg-config >/dev/null; then
     echo pkg-config libvirt-dev
   elif ! pkg-config --exists libvirt; then

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 import cli
-from orchestration.records import UnitState
+from orchestration.records import CommandSpec, UnitState
 from orchestration.state_folder import StateFolder
 from tests.orchestration.live_api import LiveApi, live_api, small_infrastructure
 
@@ -514,6 +515,69 @@ def test_cancel_shows_the_cancelled_unit(run, live):
     run("submit", "work", VM, "create")
 
     assert run("cancel", "work", "u-000001", "-o", "json").json["items"][0]["state"] == "cancelled"
+
+
+def test_cancel_says_what_will_become_of_the_unit(run, live):
+    run("submit", "work", VM, "create")
+    assert run("cancel", "work", "u-000001").out == "u-000001: cancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "completed", "says"),
+    [
+        (UnitState.EXECUTING, 0, "when the command in hand ends\n"),
+        (UnitState.EXECUTING, 1, "unless that completes it"),
+        (UnitState.IN_DOUBT, 0, "when its device has told how far it is"),
+    ],
+)
+def test_cancel_of_work_at_its_device_says_when(run, live, monkeypatch, state, completed, says):
+    run("submit", "work", VM, "create")
+    command = CommandSpec(verb="set")
+
+    async def cancel(unit_id):
+        live.orchestrator.records[unit_id] = msgspec.structs.replace(
+            live.orchestrator.records[unit_id],
+            state=state,
+            commands=(command, command),
+            completed=completed,
+            cancel_requested=True,
+        )
+        return live.orchestrator.records[unit_id]
+
+    monkeypatch.setattr(live.orchestrator, "cancel", cancel)
+
+    assert "u-000001: will be cancelled" in (out := run("cancel", "work", "u-000001").out)
+    assert says in out
+
+
+def test_retry_submits_what_is_left_once(run, live):
+    run("submit", "work", VM, "create")
+    record = live.orchestrator.records["u-000001"]
+    commands = tuple(CommandSpec(verb=verb) for verb in ("create", "start", "set"))
+    live.orchestrator.records["u-000001"] = msgspec.structs.replace(
+        record, state=UnitState.QUARANTINED, commands=commands, completed=1
+    )
+
+    first = run("retry", "work", "u-000001").out
+    again = run("retry", "work", "u-000001").out
+
+    assert first == again == "u-000002\n"
+    assert live.orchestrator.records["u-000002"].commands == commands[1:]
+
+
+def test_retry_of_work_that_goes_on_is_refused(run, live):
+    run("submit", "work", VM, "create")
+    ended = run("retry", "work", "u-000001")
+
+    assert (ended.status, len(live.orchestrator.records)) == (1, 1)
+    assert "u-000001 is pending" in ended.err
+
+
+def test_reset_brings_back_what_was_set_aside(run, live):
+    live.orchestrator.resource_state = "set_aside"
+
+    assert run("reset", "resource", VM, "-o", "name").out == f"resource/{VM}\n"
+    assert "CLOUDCTL-E0233" in run("reset", "resource", VM).err
 
 
 # Reading.

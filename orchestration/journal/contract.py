@@ -128,6 +128,7 @@ class OpenUnit(Struct, frozen=True):
     code: str
     accepted_utc: float
     next_attempt_utc: float | None
+    cancel_requested: bool = False
 
 
 class ResourceRow(Struct, frozen=True):
@@ -145,9 +146,10 @@ class Changes:
     A unit that changes twice in one of these has one row (the last) and both events.
     """
 
-    __slots__ = ("dropped", "events", "reporters", "resources", "units")
+    __slots__ = ("cancels", "dropped", "events", "reporters", "resources", "units")
 
     def __init__(self) -> None:
+        self.cancels: list[int] = []  # numbers of units somebody wants cancelled
         self.units: dict[int, UnitRow] = {}
         self.events: list[EventRow] = []
         self.resources: dict[str, tuple[str, int, str, str | None]] = {}
@@ -155,7 +157,14 @@ class Changes:
         self.dropped: list[str] = []  # resources that are gone for good
 
     def __bool__(self) -> bool:
-        return bool(self.units or self.events or self.resources or self.reporters or self.dropped)
+        return bool(
+            self.units
+            or self.events
+            or self.resources
+            or self.reporters
+            or self.dropped
+            or self.cancels
+        )
 
 
 class Committed(Struct, frozen=True):

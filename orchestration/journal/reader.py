@@ -30,8 +30,8 @@ _DEFAULT = OnFailure()
 _STATES = {state.value: state for state in UnitState}
 _UNIT = (
     "SELECT seq, resource, state, commands, completed, attempt, crashes, epoch, reason, code, "
-    "on_failure, idempotency_key, command_deadline_s, accepted_utc, changed_utc, next_attempt_utc "
-    "FROM units"
+    "on_failure, idempotency_key, command_deadline_s, accepted_utc, changed_utc, next_attempt_utc, "
+    "cancel_requested FROM units"
 )
 _EVENT = "SELECT seq, at_utc, kind, subject, resource, epoch, detail FROM events"
 _OPEN = "('pending', 'dispatched', 'executing', 'in_doubt')"
@@ -104,6 +104,7 @@ class SqliteReader:
                 row[9],
                 row[13],
                 row[15],
+                bool(row[16]),
             )
 
     def resources(self) -> Iterator[ResourceRow]:
@@ -200,6 +201,7 @@ class SqliteReader:
             accepted_utc=row[13],
             changed_utc=row[14],
             next_attempt_utc=row[15],
+            cancel_requested=bool(row[16]),
         )
 
 

@@ -437,6 +437,16 @@ def test_retiring_what_is_not_there_is_answered(bench):
     assert [body.path for body in bench.of(Retired)] == ["eu/a/p/ghost"]
 
 
+def test_resource_defined_again_begins_above_the_epoch_it_had(bench):
+    bench.define("r")
+    before = bench.epoch("r")
+    bench.retire("r")
+
+    bench.define("r")
+
+    assert bench.epoch("r") > before
+
+
 def test_resource_waiting_for_its_restart_is_retired(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append(RuntimeError("crash"))

@@ -36,7 +36,7 @@ PYTHON = [path for path in FILES if path.suffix == ".py"]
 
 def explains_length(source: str) -> bool:
     docstring = ast.get_docstring(ast.parse(source)) or ""
-    return re.search(r"(?i)\b(long|length|lines)\b", docstring) is not None
+    return re.search(r"(?i)\b(long|longer|length|lines)\b", docstring) is not None
 
 
 def forbidden(text: str) -> list[str]:

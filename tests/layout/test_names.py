@@ -48,6 +48,8 @@ def test_claim_of_another_distribution_is_found(tmp_path, file):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (info / "RECORD").write_text(f"{file},,\n")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()  # Python 3.12 lists only files that are there
 
     claims = foreign_claims(distributions(path=[str(tmp_path)]))
 

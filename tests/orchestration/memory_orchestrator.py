@@ -248,6 +248,14 @@ class MemoryOrchestrator:
                 )
         raise problems.NO_SUCH_RESOURCE.error(f"resource {path!r}")
 
+    async def reset(self, path: str) -> ResourceRecord:
+        self.actors.append(ACTOR.get())
+        record = self.resource(path)
+        if record.state != "set_aside":
+            raise problems.NOT_SET_ASIDE.error(f"{path} is {record.state}")
+        self.resource_state = "ready"
+        return self.resource(path)
+
     async def events(
         self, after: int, limit: int, subject: str | None, resource: str | None, kind: str | None
     ) -> list[EventRecord]:

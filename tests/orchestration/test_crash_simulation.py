@@ -276,7 +276,7 @@ class World:
 
     def settle(self):
         self.book.pump()
-        changes, outbox = self.book.take()
+        changes, outbox, _ = self.book.take()
         if changes or outbox:
             self.waiting.append((changes, outbox))
 
@@ -354,7 +354,7 @@ class World:
             pod.restart()
         elif chance < 0.05:
             self.lose_link(pod)
-        elif chance < 0.06 and self.accepted:
+        elif chance < 0.07 and self.accepted:
             self.book.cancel(self.rng.choice(self.accepted))
             self.settle()
         elif chance < 0.15:

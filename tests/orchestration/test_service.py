@@ -30,14 +30,18 @@ from rpc.messages import (
     Finished,
     Inventory,
     NodeLost,
+    PodStats,
     Ready,
     Report,
     ResourceInventory,
+    ResourceState,
     Retire,
     Retired,
     Settled,
     SetTree,
     Started,
+    Stats,
+    Suspect,
     Welcome,
     decode_down,
     encode,
@@ -139,6 +143,7 @@ class Node:
             for path, epoch in self.resources.items()
         )
         link.send(Inventory(there, self.last, self.revision))
+        link.send(Stats(PodStats(verbs={"simulated": ("set", "create")})))
         link.send_many([Report(seq, 0.0, body) for seq, body in self.unacked.items()])
         return self
 
@@ -295,6 +300,16 @@ async def test_unknown_names_and_empty_work_are_refused_with_a_hint(tier):
     assert (problem.status, [error["index"] for error in problem.errors]) == (422, [1, 2])
     assert problem.errors[0]["hint"] == f"did you mean '{RACK}/vm-1'?"
     assert (await tier.service.units(None, None, 10, None))[0] == []
+
+
+async def test_unknown_verb_is_refused_once_a_pod_has_told_its_verbs(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    await tier.service.submit([spec("vm-1", "sett")])
+    await tier.automation(RACK)
+
+    problem = await refusal(tier.service.submit([spec("vm-1", "sett")]))
+
+    assert problem.errors[0]["hint"] == "did you mean 'set'?"
 
 
 async def test_template_makes_its_resource_with_the_unit(tier):
@@ -485,6 +500,144 @@ async def test_running_unit_is_cancelled_by_its_pod(tier):
     assert await ended(tier.service, unit) == ["cancelled"]
 
 
+async def at_its_pod(tier, verbs=("set", "set")):
+    """A unit that its pod has in hand."""
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    root, pod = await tier.automation(RACK)
+    pod.on_dispatch = pod.hold
+    (unit,) = await tier.service.submit([spec("vm-1", *verbs)])
+    dispatch = await pod.saw(Dispatch)
+    return root, pod, unit, dispatch
+
+
+async def test_answered_cancel_is_sent_again_after_a_restart(tier):
+    _, pod, unit, dispatch = await at_its_pod(tier)
+    assert (await tier.service.cancel(unit.id)).cancel_requested
+    await pod.saw(Cancel)
+
+    service = await tier.restart()
+    await pod.saw(Cancel, 2)
+    pod.finish(dispatch, "cancelled")
+
+    assert await ended(service, unit) == ["cancelled"]
+    assert "cancel_requested" in await kinds(service, unit)
+    assert (await service.verify()).holds
+
+
+async def test_cancel_while_the_pod_is_away_is_accepted_and_follows_it(tier):
+    root, pod, unit, _ = await at_its_pod(tier)
+    pod.close()
+    root.report(NodeLost(RACK, "pod", 1, pod.epoch, "killed"))
+    async with asyncio.timeout(5), aclosing(tier.service.subscribe(0)) as followed:
+        while (await anext(followed)).kind != "unit.in_doubt":
+            pass
+
+    record = await tier.service.cancel(unit.id)
+    service = await tier.restart()
+    tier.node(RACK, "pod", (pod.epoch[0], 1, 2))
+
+    assert (record.state, record.cancel_requested) == (UnitState.IN_DOUBT, True)
+    assert await ended(service, unit) == ["cancelled"]
+    assert (await service.verify()).holds
+
+
+async def test_cancelled_unit_lost_on_its_way_is_not_sent_again(tier):
+    _, pod, unit, _ = await at_its_pod(tier)
+    pod.dialer.close()
+    pod.unacked = {}  # it dies before it says that it has begun
+    await tier.service.cancel(unit.id)
+
+    service = await tier.restart()
+    heir = tier.node(RACK, "pod", (pod.epoch[0], 1, 2))
+    heir.on_dispatch = heir.succeed
+
+    assert await ended(service, unit) == ["cancelled"]
+    assert [each for each in heir.messages if isinstance(each, Dispatch)] == []
+
+
+async def shown(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the view tells nobody that it has changed
+            await asyncio.sleep(0.005)
+
+
+async def reason_of(service, unit, word):
+    """The reason of a unit, once it has `word` in it."""
+    await shown(lambda: word in service.unit(unit.id).reason)
+    return service.unit(unit.id).reason
+
+
+async def test_unit_whose_command_is_overdue_says_so_and_so_do_those_behind(tier):
+    _, pod, unit, dispatch = await at_its_pod(tier)
+    (behind,) = await tier.service.submit([spec()])
+    pod.report(Suspect(f"{RACK}/vm-1", dispatch.epoch, unit.id, 1, 0, "set took longer than 1 s"))
+
+    reason = await reason_of(tier.service, unit, "suspect")
+    late = (await tier.service.submit([spec() for _ in range(4)]))[-1]
+
+    assert reason.startswith("suspect for ")
+    assert reason.endswith("s: set took longer than 1 s")
+    assert tier.service.resource(f"{RACK}/vm-1").detail == "set took longer than 1 s"
+    assert f"waiting for {RACK}/vm-1 (suspect for" in await reason_of(tier.service, late, "suspect")
+    assert behind.queued_before == 1
+
+
+async def test_unit_that_waits_for_its_next_attempt_says_when_and_so_do_those_behind(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+
+    def busy(message):
+        pod.start(message)
+        pod.finish(message, "failed", fault=Fault("busy", "device is busy", retryable=True))
+
+    pod.on_dispatch = busy
+    policy = OnFailure(strategy="wait", backoff_s=60.0, backoff_max_s=60.0)
+    unit, behind = await tier.service.submit([spec(policy=policy), spec()])
+
+    reason = await reason_of(tier.service, unit, "attempt in")
+    assert reason.startswith(("next attempt in 5", "next attempt in 60"))
+    assert reason.endswith("s; attempt 1: device is busy")
+    assert f"waiting for {unit.id}, whose next attempt is in" in tier.service.unit(behind.id).reason
+
+
+async def test_unit_in_doubt_says_what_it_waits_for(tier):
+    root, pod, unit, _ = await at_its_pod(tier)
+    pod.close()
+    root.report(NodeLost(RACK, "pod", 1, pod.epoch, "killed"))
+
+    down = await reason_of(tier.service, unit, "lost")
+    heir = tier.node(RACK, "pod", (pod.epoch[0], 1, 2))
+    heir.define = lambda resources: heir.report(
+        ResourceState(resources[0].path, (*heir.epoch, 1), "synchronising", "settling it")
+    )
+
+    assert down == f"waiting for {RACK} (pod is down); {RACK} was lost: killed"
+    assert (await reason_of(tier.service, unit, "settling it")).startswith(
+        f"waiting to be settled by {RACK}/vm-1 (synchronising: settling it); "
+    )
+
+
+async def test_resource_that_is_set_aside_is_brought_back_by_a_reset(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+    path = f"{RACK}/vm-1"
+    pod.report(ResourceState(path, (*pod.epoch, 1), "set_aside", "crashed by different units: a"))
+    await shown(lambda: tier.service.resource(path).state == "set_aside")
+    (unit,) = await tier.service.submit([spec()])
+    reason = tier.service.unit(unit.id).reason
+
+    await tier.service.reset(path)
+    (definition,) = (await pod.saw(Define, 2)).resources
+    pod.report(Ready(definition.path, (*pod.epoch, 2), {}, False))
+
+    assert "set aside: crashed by different units: a" in reason
+    assert f"cloudctl reset resource {path}" in reason
+    assert await ended(tier.service, unit) == ["succeeded"]
+    assert (await refusal(tier.service.reset(path))).code == "CLOUDCTL-E0233"
+    assert (await refusal(tier.service.reset(f"{RACK}/vm-9"))).status == 404
+    assert (await tier.service.verify()).holds
+
+
 async def test_apply_with_a_stale_revision_is_refused(tier):
     await tier.service.apply(infrastructure("vm-1"), 0, False)
 
@@ -586,3 +739,17 @@ async def test_lost_pod_shows_as_down_and_its_resources_unreachable(tier):
 
     assert tier.service.resource(f"{RACK}/vm-1").state == "unreachable"
     assert tier.service.pods()[0].ready == 0
+
+
+async def test_full_disk_is_told_as_such_and_accepts_nothing(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    connection = tier.journal._store._connection
+    used = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {used + 1}")
+
+    problem = await refusal(tier.service.submit([spec() for _ in range(2000)]))
+    connection.execute("PRAGMA max_page_count = 1000000")
+    answers = await tier.service.submit([spec()])
+
+    assert (problem.status, problem.code) == (507, "CLOUDCTL-E0250")
+    assert [answer.queued_before for answer in answers] == [0]

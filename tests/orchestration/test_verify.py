@@ -101,3 +101,13 @@ def test_difference_breaks_the_promise_only_if_the_view_hides_it():
 
     assert judged(GOOD, listed)[1] == set()
     assert judged(GOOD, hidden)[1] == {"I5"}
+
+
+@pytest.mark.parametrize("kind", ["unit.dispatched", "unit.pending"])
+def test_unit_that_is_begun_after_its_cancellation_breaks_the_promise(kind):
+    lines = [*GOOD[:6], ("unit.cancel_requested", "u1", (1, 1, 1, 1), {"attempt": 1})]
+    again = (kind, "u1", (1, 1, 1, 1), {"attempt": 2})
+
+    _, broken = judged([*lines, ("unit.cancelled", "u1", (1, 1, 1, 1), {"attempt": 1})])
+    assert broken == set()
+    assert "cancel" in judged([*lines, again])[1]

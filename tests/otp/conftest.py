@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +45,32 @@ def lab(runtime: VirtualRuntime) -> Lab:
 @pytest.fixture
 def lab_class() -> type[Lab]:
     return Lab
+
+
+@pytest.fixture
+def inside(runtime: VirtualRuntime) -> Callable[..., Any]:
+    """Run a coroutine function in a plain process, and give its result or raise what it raised."""
+
+    def run(body: Callable[..., Any], *args: Any) -> Any:
+        ends: list[Any] = []
+
+        async def process() -> None:
+            try:
+                ends.append((await body(*args), None))
+            except Exception as error:  # noqa: BLE001 - raised again outside
+                ends.append((None, error))
+
+        async def ended() -> object:
+            return await runtime.runtime.exited(runtime.runtime.spawn(process))
+
+        reason = runtime.run(ended())
+        assert ends, f"the process ended early: {reason}"
+        value, error = ends[0]
+        if error is not None:
+            raise error
+        return value
+
+    return run
 
 
 class Worker(GenServer[str]):

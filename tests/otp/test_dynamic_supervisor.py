@@ -384,3 +384,41 @@ def test_back_off_grows_over_restarts_that_do_not_last(lab):
         waits.append(lab.runtime.clock() - begun)
 
     assert waits == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.otp("Elixir", "supports extra arguments")
+@pytest.mark.otp("Elixir", "restarting a child with extra_arguments successfully restarts child")
+def test_extra_arguments_come_first_also_at_a_restart(lab):
+    seen = []
+
+    def start(*arguments):
+        seen.append(arguments)
+        return gen_server.start_link(lab.worker("a"))
+
+    sup = lab.start_dynamic(extra_arguments=("extra", 1))
+    child = lab.add(sup, ChildSpec("a", start, args=("own",)))
+    lab.end(child, "kill")
+
+    assert seen == [("extra", 1, "own")] * 2
+    assert listed(lab, sup) == [lab.pids[-1]]
+
+
+@pytest.mark.otp("Elixir", "with different returns")
+def test_start_child_may_ask_for_the_info(lab):
+    sup = lab.start_dynamic()
+
+    def start():
+        return Started(gen_server.start_link(lab.worker("a")), "info")
+
+    answer = lab.do(dynamic_supervisor.start_child_with_info(sup.pid, ChildSpec("a", start)))
+
+    assert (answer.pid, answer.info) == (lab.pids[0], "info")
+
+
+def test_which_child_of_a_dynamic_supervisor_goes_by_pid(lab):
+    sup = lab.start_dynamic()
+    child = lab.add(sup, lab.spec("a"))
+
+    assert lab.do(dynamic_supervisor.which_child(sup.pid, child)).pid is child
+    with pytest.raises(NotFoundError):
+        lab.do(dynamic_supervisor.which_child(sup.pid, sup.pid))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from otp import (
+    Address,
     AlreadyStartedError,
     CallError,
     CallTimeoutError,
@@ -23,9 +24,12 @@ from otp import (
     StartError,
     StatemReport,
     Stop,
+    Supervisor,
+    SupervisorFlags,
     demonitor,
     gen_statem,
     monitor,
+    sys,
 )
 from otp.gen_statem import (
     HANDLE_EVENT_FUNCTION,
@@ -304,6 +308,47 @@ def test_name_is_free_right_after_stop(ask, mode):
         return gen_statem.start_link(Phone(mode), name="phone")
 
     assert works(ask, ask(cycle))
+
+
+class Entry(Address):
+    """A name in a book that the test keeps."""
+
+    def __init__(self, book, key):
+        self.book = book
+        self.key = key
+
+    def whereis(self, runtime):
+        pid = self.book.get(self.key)
+        return pid if pid is not None and pid.is_alive() else None
+
+    def register(self, runtime, pid):
+        self.book[self.key] = pid
+
+    def unregister(self, runtime):
+        del self.book[self.key]
+
+
+@pytest.mark.otp("gen_statem_SUITE", "start12")
+def test_machine_starts_under_a_name_that_others_keep(ask, mode):
+    entry = Entry({}, ("phone", 12))
+    pid = ask(lambda: gen_statem.start_link(Phone(mode), name=entry))
+
+    with pytest.raises(AlreadyStartedError) as failure:
+        ask(lambda: gen_statem.start_monitor(Phone(mode), name=entry))
+    assert failure.value.pid is pid
+    assert works(ask, entry)
+    assert ask(lambda: sys.get_state(entry)) == ("idle", 1)
+
+
+@pytest.mark.otp("gen_statem_SUITE", "stop7")
+def test_stop_by_a_name_that_others_keep(ask, mode):
+    entry = Entry({}, ("phone", 7))
+    pid = ask(lambda: gen_statem.start(Phone(mode), name=entry))
+    ask(lambda: gen_statem.stop(entry))
+
+    assert pid.exit_reason == "normal"
+    with pytest.raises(NoProcessError):
+        ask(lambda: gen_statem.stop(entry))
 
 
 @pytest.mark.otp("gen_statem_SUITE", "next_events")
@@ -628,3 +673,16 @@ def test_monitor_of_a_machine_can_be_flushed(ask):
     ask(lambda: gen_statem.stop(pid))
 
     assert ask.seen == [Down(again, pid, "normal")]
+
+
+def test_supervisor_restarts_a_machine_from_its_class(runtime):
+    sup = runtime.start(Supervisor(SupervisorFlags(), [(Phone, HANDLE_EVENT_FUNCTION)]))
+    state = runtime.run(sys.get_state(sup.pid))
+    first = state.children[0].pid
+    first.cast("connect")
+    runtime.runtime.exit(first, "kill")
+    runtime.run_until_idle()
+    state = runtime.run(sys.get_state(sup.pid))
+
+    assert state.children[0].pid is not first
+    assert runtime.run(sys.get_state(state.children[0].pid)) == ("idle", 0)

@@ -524,3 +524,20 @@ def _story(seed):
     runtime.advance(10.0)
     runtime.close()
     return log
+
+
+def test_filter_that_raises_ends_the_receiver_and_not_the_sender(runtime):
+    async def fussy():
+        await receive(lambda message: message["key"])
+
+    async def sends():
+        send(pid, "no dict")
+        await receive()
+
+    pid = runtime.runtime.spawn(fussy)
+    runtime.run_until_idle()
+    sender = runtime.runtime.spawn(sends)
+    runtime.run_until_idle()
+
+    assert isinstance(pid.exit_reason.error, TypeError)
+    assert sender.is_alive()

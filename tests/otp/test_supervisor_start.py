@@ -170,7 +170,10 @@ def test_child_spec_has_otp_defaults(lab):
         ({"shutdown_s": "soon"}, ("invalid_shutdown", "soon")),
         ({"type": "wrecker"}, ("invalid_child_type", "wrecker")),
         ({"significant": 1}, ("invalid_significant", 1)),
-        ({"significant": True}, ("bad_combination", ("permanent", "significant"))),
+        (
+            {"significant": True},
+            ("bad_combination", (("restart", "permanent"), ("significant", True))),
+        ),
     ],
 )
 def test_bad_child_spec_names_its_fault(fields, fault):
