@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -33,7 +34,7 @@ from orchestration.state_folder import StateFolder
 from otp import Runtime
 from otp.distribution.process_control import die_with_parent
 
-__all__ = ["main"]
+__all__ = ["SparedStream", "main"]
 
 BEAT_S = 0.5
 # The writer thread takes the interpreter lock a few times per commit; the default 5 ms would be its latency.
@@ -56,6 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (JournalError, OSError, ValueError) as error:
             _log.critical("the node cannot run", error=str(error))
             return EXIT_UNUSABLE
+
+
+class SparedStream:
+    """A stream for log lines that a full disk may swallow: no line is worth what it reports on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Heartbeat:
@@ -162,7 +181,7 @@ def _log_json() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", SparedStream(sys.stderr))),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
 

@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return exit_status_of(problem)
-    Serve(folder, _children(folder, options.metrics_listen), options.ready_fd).run()
+    status = Serve(folder, _children(folder, options.metrics_listen), options.ready_fd).run()
     os.close(lock)
-    return 0
+    return status
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -100,21 +100,38 @@ class Serve:
             "PYTHONPATH": os.pathsep.join(_import_path()),
         }
 
-    def run(self) -> None:
-        """Serve until a signal says stop, then stop the children in order."""
+    def run(self) -> int:
+        """Serve until a signal says stop, then stop the children in order; return the exit status.
+
+        Without its state folder a server is seen by nobody, and another may start at the same place: it
+        ends with all its children, and touches nothing that may be the other's.
+        """
         self._listen_to_signals()
         for child in self._children:
             child.kill_strays()
         for child in (self._children.orchestration, self._children.launcher):
             child.due = monotonic()
-        while not self._stopping:
+        while not self._stopping and not self._folder.is_lost():
             self._start_due()
             self._turn(self._wait_s())
+        if not self._stopping:
+            return self._end_without_folder()
         _log.info("stopping")
         for child in self._children:
             self._stop(child)
         self._folder.serve_record.unlink(missing_ok=True)
         self._folder.leave_run()
+        return 0
+
+    def _end_without_folder(self) -> int:
+        path = self._folder.path
+        _log.error("the state folder %s, or its lock file, was removed: all processes end", path)
+        self._stopping = True
+        for child in self._children:
+            child.signal(signal.SIGKILL)  # what they could still write is gone already
+        for child in self._children:
+            self._stop(child)
+        return 1
 
     def _listen_to_signals(self) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,13 +1,15 @@
 """One child of `serve`: started, heard on its heartbeat pipe, and started again when it dies.
 
 A child cannot outlive `serve`: the kernel kills it with its parent, and what carries its mark in the
-environment is killed before it is started anew.
+environment is killed before it is started anew. At first that is whatever belongs to the same place; later
+only what this `serve` has started, since another one may have taken the place.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,7 @@ SETTLED_S = 30.0
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 LONGEST_LINE_BYTES = 64
 MARK = "CLOUDCTL_PART"
+OWN_MARK = "CLOUDCTL_PART_OF"
 
 
 class ServedProcess:
@@ -53,6 +56,7 @@ class ServedProcess:
         self.due: float | None = None  # when to start it; None: runs, or is not wanted
         self._log = log / f"{name}.log"
         self._mark = f"{run}#{name}"
+        self._own_mark = f"{secrets.token_hex(8)}#{name}"
         self._command = tuple(command)
         self._beats = beats
         self._failures = 0
@@ -64,7 +68,7 @@ class ServedProcess:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Run the command; nothing of an earlier run is left."""
-        self.kill_strays()
+        self._kill_own()
         command, pipe = self._command, -1
         if self._beats:
             self.pipe, pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -76,7 +80,7 @@ class ServedProcess:
                 stdout=log,
                 stderr=log,
                 pass_fds=(pipe,) if self._beats else (),
-                env={**environment, MARK: self._mark},
+                env={**environment, MARK: self._mark, OWN_MARK: self._own_mark},
                 start_new_session=True,
                 preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - no threads
             )
@@ -137,7 +141,7 @@ class ServedProcess:
         self.process = None
         os.close(self.pidfd)
         self._close_pipe()
-        self.kill_strays()
+        self._kill_own()
         return code
 
     def start_later(self) -> float:
@@ -151,8 +155,11 @@ class ServedProcess:
         return wait_s
 
     def kill_strays(self) -> None:
-        """Kill what an earlier run, of this `serve` or of one that died, may have left behind."""
+        """Kill what a `serve` that died may have left behind at this place."""
         kill_and_wait(find_by_environment(MARK, self._mark), KILL_LIMIT_S)
+
+    def _kill_own(self) -> None:
+        kill_and_wait(find_by_environment(OWN_MARK, self._own_mark), KILL_LIMIT_S)
 
     def _close_pipe(self) -> None:
         if self.pipe >= 0:

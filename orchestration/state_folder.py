@@ -49,6 +49,9 @@ class StateFolder:
         self.devices_socket = self.run / "devices.sock"
         self.serve_record = self.run / "serve.json"
         self.launcher_record = self.run / "launcher.json"
+        self._held: tuple[int, int] | None = (
+            None  # device and inode of the lock file, once it is ours
+        )
 
     def prepare(self) -> None:
         """Create what is missing.
@@ -86,7 +89,19 @@ class StateFolder:
         with contextlib.suppress(OSError):  # on a full disk the lock holds, only without a name
             os.ftruncate(held, 0)
             os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+        found = os.fstat(held)
+        self._held = found.st_dev, found.st_ino
         return held
+
+    def is_lost(self) -> bool:
+        """Whether the lock file is not the one that was locked: somebody removed it, or the whole folder."""
+        try:
+            found = (self.path / "lock").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # a folder that cannot be looked into just now is still there
+            return False
+        return (found.st_dev, found.st_ino) != self._held
 
     def leave_run(self) -> None:
         """Remove a run folder under /tmp when the server has stopped; one in the state folder stays."""

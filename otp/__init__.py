@@ -6,6 +6,7 @@ Cooperative, one scheduler per OS process inside an asyncio loop. Names and sema
 from __future__ import annotations
 
 from otp import (
+    application,
     dynamic_supervisor,
     gen_event,
     gen_server,
@@ -22,6 +23,7 @@ from otp import (
     task_supervisor,
 )
 from otp.address import Address, Name
+from otp.application import Application, ApplicationController, ApplicationSpec
 from otp.child_spec import (
     BRUTAL_KILL,
     INFINITY,
@@ -134,6 +136,9 @@ __all__ = [
     "Address",
     "AlreadyPresentError",
     "AlreadyStartedError",
+    "Application",
+    "ApplicationController",
+    "ApplicationSpec",
     "AutoShutdown",
     "Backoff",
     "Call",
@@ -215,6 +220,7 @@ __all__ = [
     "TimerRef",
     "UndefinedCallbackError",
     "Via",
+    "application",
     "async_stream",
     "async_stream_nolink",
     "call",

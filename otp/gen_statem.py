@@ -19,6 +19,7 @@ from otp import gen_server
 from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
+from otp.child_spec_forms import ChildModule
 from otp.erlang import monitor
 from otp.errors import UndefinedCallbackError
 from otp.gen_statem_enter_loop import enter_loop
@@ -136,7 +137,7 @@ cast = gen_server.cast
 stop = gen_server.stop
 
 
-class GenStatem(Generic[StateT, DataT]):
+class GenStatem(ChildModule, Generic[StateT, DataT]):
     """A state machine; its state and data are passed to each callback and returned by it."""
 
     __slots__ = ("pid",)

@@ -177,8 +177,9 @@ class Engine:
     def _finish(self, transition: Transition) -> None:
         if transition.postpone:
             self.postponed.append(transition.event)
-        what = "postpone" if transition.postpone else "consume"
-        self.trace(what, transition.event, self.state, transition.state)
+        if self.tracing.traced() is not None:
+            what = "postpone" if transition.postpone else "consume"
+            self.trace(what, transition.event, self.state, transition.state)
         if transition.state != self.state:
             self.events.extendleft(reversed(self.postponed))
             self.postponed.clear()

@@ -81,6 +81,8 @@ class Timeouts:
 
     def cancel(self, kind: Any) -> None:
         """Stop the time-out of that type, if there is one."""
+        if not self._running:
+            return
         running = self._running.pop(kind, None)
         if running is None:
             return

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 from otp import supervisor
 from otp.address import Address, Name
 from otp.child_spec import ChildSpec, Started, Strategy, SupervisorFlags
-from otp.errors import ChildRunningError, ChildSpecError, NoProcessError, OtpError
+from otp.child_spec_forms import SpecForm, as_child_spec
+from otp.errors import ChildRunningError, NoProcessError, OtpError
 from otp.partitioning import partition_of
 from otp.process import Pid
 from otp.supervisor import ChildCounts, ChildInfo, Supervisor
@@ -36,7 +37,7 @@ __all__ = [
     "which_children",
 ]
 
-Template = ChildSpec | Callable[[int], ChildSpec]
+Template = SpecForm | Callable[[int], SpecForm]
 
 
 class PartitionError(OtpError):
@@ -72,8 +73,8 @@ class PartitionSupervisor(Supervisor):
         count = os.cpu_count() or 1 if partitions is None else partitions
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise PartitionError(f"{name!r}: partitions is {partitions!r:.200}, not a number >= 1")
-        flags = SupervisorFlags(strategy=strategy, intensity=intensity, period_s=period_s)
-        super().__init__(flags)
+        super().__init__()
+        self.flags = SupervisorFlags(strategy=strategy, intensity=intensity, period_s=period_s)
         self.name = name
         self._templates = [_template(child_spec, index) for index in range(count)]
 
@@ -84,7 +85,7 @@ class PartitionSupervisor(Supervisor):
         me.runtime.tables[_table_id(self.name)] = table
         me.watch(table)
         specs = [_numbered(spec, index, table) for index, spec in enumerate(self._templates)]
-        return self._flags, specs
+        return self.flags, specs
 
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime` under its own name."""
@@ -235,12 +236,10 @@ async def _restart(name: Name, index: int) -> None:
 
 
 def _template(child_spec: Template, index: int) -> ChildSpec:
-    spec: object = child_spec
-    if callable(child_spec):
-        spec = child_spec(index)
-    if not isinstance(spec, ChildSpec):
-        raise ChildSpecError(("invalid_child_spec", spec), f"{spec!r:.200} is no ChildSpec")
-    return spec
+    # A class that knows its own child spec can be called as well, but that would make a server.
+    if callable(child_spec) and not isinstance(child_spec, type):
+        child_spec = child_spec(index)
+    return as_child_spec(child_spec)
 
 
 def _numbered(spec: ChildSpec, index: int, table: _Table) -> ChildSpec:
@@ -249,8 +248,8 @@ def _numbered(spec: ChildSpec, index: int, table: _Table) -> ChildSpec:
         table.note(index, result)
         return result
 
-    def start() -> Any:
-        result = spec.start()
+    def start(*args: object) -> Any:
+        result = spec.start(*args)
         if isinstance(result, Awaitable) and not isinstance(result, Pid):
             return later(result)
         table.note(index, result)

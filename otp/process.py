@@ -135,6 +135,7 @@ class Pid:
     __slots__ = (
         "_rare",
         "coro",
+        "group_leader",
         "links",
         "mailbox",
         "newer",
@@ -156,6 +157,8 @@ class Pid:
     def __init__(self, runtime: Runtime, parent: Pid | None) -> None:
         self.runtime = runtime
         self.parent = parent
+        creator = here.process
+        self.group_leader: Pid | None = None if creator is None else creator.group_leader
         self.mailbox: Envelope | deque[Envelope] | DeadLetters | None = None
         self.status: int = IDLE
         self.trapping = False
@@ -447,6 +450,7 @@ class Pid:
         if self._rare is not None:
             self._finish_rare(self._rare, reason)
         self.release()
+        self.group_leader = None
         self.parent = None  # or a line of processes that start each other would never be freed
         _fail_calls(mailbox, reason)
         self._tell(reason)

@@ -11,7 +11,7 @@ Source: registry.ex of Elixir 1.18.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from otp import gen_server
@@ -144,6 +144,12 @@ class Registry(Supervisor):
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime` under its own name."""
         return super().start_in(runtime, parent=parent, name=self.name)
+
+    @classmethod
+    def child_spec(cls, *args: object, name: Name | None = None, **options: Any) -> ChildSpec:
+        """Give the spec of a registry called `name`, or by the first argument; that is its id as well."""
+        own = args or (name,)
+        return replace(super().child_spec(*own, **options), id=own[0])
 
     def _partition(self, table: Table, index: int) -> ChildSpec:
         name = f"{self.name}.partition{index}"

@@ -38,6 +38,7 @@ from orchestration.journal.schema import migrate
 from orchestration.records import OnFailure, UnitSpec, UnitState
 
 __all__ = [
+    "RESERVE_BYTES",
     "Accept",
     "ClaimEpoch",
     "Outcome",
@@ -50,6 +51,7 @@ __all__ = [
 
 _OLDEST_SQLITE = (3, 38, 0)  # the ->> operator
 _TAG_ALPHABET = "abcdefghjkmnpqrstvwxyz0123456789"
+RESERVE_BYTES = 8 * 1024 * 1024  # kept free for what becomes of units accepted before
 _WAL_PAGES = 4000  # between checkpoints: 16 MiB
 
 _INSERT_UNITS = """
@@ -171,6 +173,10 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 class SqliteStore:
     """The writing side. `commit` is all or nothing for storage errors; refusals concern one request alone.
 
+    Args:
+        path: the journal's file, created when it is missing.
+        reserve_bytes: with less than this free nothing is accepted, so that reports still find room.
+
     Raises:
         JournalInUseError: another process has it open.
         JournalVersionError: it was written by a newer program.
@@ -178,8 +184,9 @@ class SqliteStore:
         JournalIOError: it cannot be opened or is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.path = path
+        self.reserve_bytes = reserve_bytes
         self._owner = _own(path)
         try:
             self._connection = connect(path)
@@ -244,13 +251,14 @@ class SqliteStore:
                     return self._claim_epoch(request)
                 case SaveInfrastructure():
                     return self._save(request)
-        except (EpochTakenError, IdempotencyError, RevisionError) as refused:
+        except (EpochTakenError, IdempotencyError, JournalFullError, RevisionError) as refused:
             return Outcome(error=refused)
 
     def _accept(self, request: Accept) -> Outcome:
         current = self.revision()
         if current != request.revision:
             raise RevisionError(current)
+        self._require_room()
         answers, rows = self._number_units(request)
         events = [
             (request.at_utc, "unit.pending", f"{self.tag}-{row[0]}", row[1], _NO_EPOCH, "{}")
@@ -262,6 +270,15 @@ class SqliteStore:
             self._execute(_INSERT_UNITS, rows)
         first = self._append(events)
         return Outcome(answers, None, first, events)
+
+    def _require_room(self) -> None:
+        disk = os.statvfs(self.path.parent)
+        free = disk.f_bavail * disk.f_frsize
+        if free < self.reserve_bytes:
+            raise JournalFullError(
+                f"{free // 1024} KiB are free for {self.path}; "
+                f"{self.reserve_bytes // 1024} KiB are kept for work accepted before"
+            )
 
     def _number_units(self, request: Accept) -> tuple[list[Accepted], list[_NewUnit]]:
         """Give each new unit its number; a known key gives the unit it stands for."""

@@ -105,3 +105,15 @@ def test_second_holder_is_refused_and_told_the_first(tmp_path):
     assert f"(pid {os.getpid()})" in refused.value.problem.detail
     os.close(held)
     os.close(folder.lock())
+
+
+def test_folder_is_lost_with_its_lock_file_or_when_another_is_there(tmp_path):
+    folder = StateFolder(tmp_path)
+    held = folder.lock()
+    was_lost = folder.is_lost()
+    (folder.path / "lock").rename(folder.path / "old")
+    is_gone = folder.is_lost()
+    (folder.path / "lock").touch()
+
+    assert (was_lost, is_gone, folder.is_lost()) == (False, True, True)
+    os.close(held)

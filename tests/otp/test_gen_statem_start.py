@@ -24,6 +24,8 @@ from otp import (
     StartError,
     StatemReport,
     Stop,
+    Supervisor,
+    SupervisorFlags,
     demonitor,
     gen_statem,
     monitor,
@@ -671,3 +673,16 @@ def test_monitor_of_a_machine_can_be_flushed(ask):
     ask(lambda: gen_statem.stop(pid))
 
     assert ask.seen == [Down(again, pid, "normal")]
+
+
+def test_supervisor_restarts_a_machine_from_its_class(runtime):
+    sup = runtime.start(Supervisor(SupervisorFlags(), [(Phone, HANDLE_EVENT_FUNCTION)]))
+    state = runtime.run(sys.get_state(sup.pid))
+    first = state.children[0].pid
+    first.cast("connect")
+    runtime.runtime.exit(first, "kill")
+    runtime.run_until_idle()
+    state = runtime.run(sys.get_state(sup.pid))
+
+    assert state.children[0].pid is not first
+    assert runtime.run(sys.get_state(state.children[0].pid)) == ("idle", 0)

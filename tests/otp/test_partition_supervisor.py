@@ -99,6 +99,17 @@ def test_same_child_spec_serves_all_partitions(runtime, inside):
     inside(body)
 
 
+@pytest.mark.parametrize("form", [(Keeper, 5), lambda number: (Keeper, number + 5)])
+def test_child_spec_may_have_any_form(runtime, inside, form):
+    runtime.start(PartitionSupervisor("keepers", form, partitions=2))
+
+    async def body() -> int:
+        number, _ = await gen_server.call(PartitionVia("keepers", 0), "who")
+        return number
+
+    assert inside(body) == 5
+
+
 def test_restarted_partition_is_found_again(runtime, inside, four):
     before = held(runtime)
     runtime.runtime.exit(before[2], "kill")

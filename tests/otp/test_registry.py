@@ -13,6 +13,7 @@ from otp import (
     NoReply,
     Pid,
     Reply,
+    Supervisor,
     gen_server,
     receive,
     registry,
@@ -931,6 +932,20 @@ def test_registry_is_unknown_once_it_has_stopped(runtime, inside):
 
     inside(body)
     assert holder.pid.exit_reason == "shutdown"
+
+
+def test_registries_are_children_by_their_names(runtime, inside):
+    runtime.start(
+        Supervisor(
+            children=[(Registry, "names"), Registry.child_spec(name="others", keys="duplicate")]
+        )
+    )
+
+    async def body() -> int:
+        registry.register("names", "hello")
+        return registry.count("names") + registry.count("others")
+
+    assert inside(body) == 1
 
 
 def test_name_of_a_process_and_via_do_not_mix(runtime):

@@ -18,4 +18,4 @@ children = Children(
     launcher=ServedProcess("launcher", folder.run, folder.log, launcher, beats=True),
     devices=ServedProcess("devices", folder.run, folder.log, ["sleep", "1000"], beats=False),
 )
-Serve(folder, children, int(sys.argv[2]) if sys.argv[2:] else None).run()
+sys.exit(Serve(folder, children, int(sys.argv[2]) if sys.argv[2:] else None).run())

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +96,40 @@ def test_second_serve_is_refused_and_names_the_first(served):
     assert "error[CLOUDCTL-E0265]" in second.stderr
     assert f"(pid {served.process.pid})" in second.stderr
     assert is_whole(served)
+
+
+@pytest.mark.parametrize("what", ["", "lock"])
+def test_serve_without_its_folder_ends_with_all_its_children(served, what):
+    remove(served.folder.path / what)
+
+    status = served.process.wait(HEAL_LIMIT_S)
+    served.wait(lambda: not served.living(), HEAL_LIMIT_S)
+
+    assert status != 0
+    assert f"{served.folder.path}, or its lock file, was removed" in served.text()
+
+
+def test_server_started_in_place_of_a_removed_one_is_left_alone(served):
+    before = served.process
+    remove(served.folder.path)
+
+    served.start(SMALL_SERVE, str(served.folder.path))
+    before.wait(HEAL_LIMIT_S)
+    served.wait(lambda: is_whole(served), START_LIMIT_S)
+
+    assert {each["restarts"] for each in restarts(served).values() if "restarts" in each} == {0}
+
+
+def restarts(served):
+    return json.loads(served.folder.serve_record.read_text())
+
+
+def remove(path):
+    """As `rm -rf` does, against processes that go on writing into it."""
+    if path.is_file():
+        path.unlink()
+    while path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def test_starter_learns_when_the_api_answers(tree, tmp_path):

@@ -123,6 +123,30 @@ async def test_record_waits_for_space_and_keeps_its_order(small):
     assert kinds == ["unit.pending", "unit.dispatched", "unit.executing", "unit.succeeded"]
 
 
+async def test_accepting_leaves_a_reserve_in_which_reports_find_room(tmp_path):
+    stores = []
+
+    def open_store(path):
+        stores.append(SqliteStore(path))
+        return stores[0]
+
+    journal = SqliteJournal(tmp_path / "journal.db", open_store=open_store)
+    journal.open(lambda _: None, lambda _: None)
+    await journal.save_infrastructure(b"{}", expected=0, changes=Changes(), at_utc=1.0)
+    (answer,) = await accept(journal, spec())
+    stores[0].reserve_bytes = 1 << 60
+    done = asyncio.get_running_loop().create_future()
+
+    with pytest.raises(JournalFullError, match="are kept for work accepted before"):
+        await accept(journal, spec())
+    changes = transition(journal, answer.seq, UnitState.SUCCEEDED)
+    journal.record(changes, lambda: done.set_result(None))
+    await done
+
+    assert journal.unit(answer.seq).state is UnitState.SUCCEEDED
+    await journal.close()
+
+
 async def test_concurrent_submitters_share_commits(tmp_path):
     commits = []
     journal = SqliteJournal(tmp_path / "journal.db", took=commits.append)
