@@ -112,7 +112,7 @@ async def terminate_child(supervisor: Pid | Name, pid: Pid) -> None:
     Raises:
         NotFoundError: no child has that pid.
     """
-    await ask(supervisor, ("terminate_child", pid))
+    await ask(supervisor, ("terminate_child", _a_pid(pid)))
 
 
 async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
@@ -122,7 +122,7 @@ async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
 
 async def which_child(supervisor: Pid | Name, pid: Pid) -> ChildInfo:
     """Look one child up; raises NotFoundError."""
-    return cast("ChildInfo", await ask(supervisor, ("which_child", pid)))
+    return cast("ChildInfo", await ask(supervisor, ("which_child", _a_pid(pid))))
 
 
 async def count_children(supervisor: Pid | Name) -> ChildCounts:
@@ -136,3 +136,9 @@ def _checked(form: SpecForm) -> ChildSpec:
         text = f"{spec.id!r}: children of a dynamic supervisor cannot be significant"
         raise ChildSpecError(("invalid_significant", True), text)
     return spec
+
+
+def _a_pid(pid: Pid) -> Pid:
+    if not isinstance(pid, Pid):
+        raise TypeError(f"children of a dynamic supervisor go by pid, not {pid!r:.200}")
+    return pid
