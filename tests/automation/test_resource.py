@@ -153,6 +153,26 @@ def test_nothing_runs_while_the_device_does_not_know(bench):
     assert bench.outcomes() == [("a", "succeeded"), ("b", "succeeded")]
 
 
+def test_driver_that_cannot_be_stopped_makes_its_resource_suspect(bench):
+    bench.define("r")
+    release = bench.future()
+    bench.driver.deaf.append(release)
+
+    bench.dispatch("r", unit("a", deadline_s=5.0), unit("b"))
+    bench.virtual.advance(5.5)
+    assert bench.of(Suspect) == []
+    bench.virtual.advance(3.0)
+    (suspect,) = bench.of(Suspect)
+    state = bench.resource("r").state
+    release.set_result(None)
+    bench.virtual.advance(1.0)
+
+    assert (suspect.unit, suspect.index, state) == ("a", 0, "suspect")
+    assert "took longer than 5 s and its driver has not come back" in suspect.reason
+    assert bench.outcomes() == [("a", "succeeded"), ("b", "succeeded")]
+    assert bench.driver.overlaps == 0
+
+
 def test_command_over_its_deadline_is_settled_and_never_guessed(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append(bench.future())
