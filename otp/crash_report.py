@@ -50,7 +50,13 @@ def _ancestors(pid: Pid) -> Iterator[str]:
 
 
 def _links(pid: Pid) -> tuple[str, ...]:
-    return tuple(repr(each) for each in pid.linked()[:MAX_LINKS_SHOWN])
+    return tuple(repr(each) for each in _some_links(pid, MAX_LINKS_SHOWN))
+
+
+def _some_links(pid: Pid, limit: int) -> list[Pid]:
+    # Not linked(): that copies all links, and a hub may have a million.
+    links = pid.links
+    return list(islice(links, limit)) if isinstance(links, dict) else [links] if links else []
 
 
 def _neighbours(pid: Pid) -> Iterator[Pid]:
@@ -61,7 +67,7 @@ def _neighbours(pid: Pid) -> Iterator[Pid]:
         near = [
             each
             for one in layer
-            for each in one.linked()[: MAX_NEIGHBOURS * MAX_LINKS_SHOWN]
+            for each in _some_links(one, MAX_NEIGHBOURS * MAX_LINKS_SHOWN)
             if not each.trapping
         ]
         layer = [each for each in dict.fromkeys(near) if each not in seen]

@@ -32,7 +32,6 @@ from otp.callback_results import (
 )
 from otp.child_spec_forms import ChildModule
 from otp.envelope import CAST, AnswerT_co, Call
-from otp.erlang import monitor
 from otp.errors import (
     CallError,
     ExitError,
@@ -62,7 +61,7 @@ from otp.requests import (
 )
 from otp.runtime import Runtime
 from otp.server_process import ServerPid, SleepyPid
-from otp.start_limit import limit_init
+from otp.start_limit import limit_init, monitor_start
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -217,12 +216,9 @@ def start(
 def start_monitor(
     server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> tuple[Pid, Ref]:
-    """Start `server` without a link and monitor it; otherwise as `start_link`.
-
-    Of an init that waits and fails, who awaits the pid gets the `StartError`, and the caller also the `Down`.
-    """
+    """Start `server` without a link and monitor it; otherwise as `start_link`. A failed start sends no `Down`."""
     pid = start(server, name=name, timeout_s=timeout_s)
-    return pid, monitor(pid)
+    return pid, monitor_start(pid)
 
 
 def enter_loop(

@@ -1,7 +1,6 @@
 import pytest
 
 from otp import (
-    CallingSelfError,
     GenServer,
     NoReply,
     ReceiveTimeoutError,
@@ -156,16 +155,22 @@ def test_answer_is_taken_past_older_messages(inside, server):
     assert inside(body) == (Answer("answer"), Answer("other"))
 
 
-def test_server_cannot_request_something_of_itself(runtime):
-    class Selfish(Delayed):
-        def handle_call(self, request, from_, state):
-            try:
-                send_request(self.pid, request)
-            except CallingSelfError as error:
-                return Reply(error.cause, state)
-            return Reply(None, state)
+def test_server_may_request_something_of_itself_for_later(runtime):
+    seen = []
 
-    assert runtime.start(Selfish()).call("x") == "calling_self"
+    class Selfish(Delayed):
+        def handle_cast(self, request, state):
+            seen.append(send_request(self.pid, request))
+            return NoReply(state)
+
+        def handle_info(self, message, state):
+            seen.append(check_response(message, seen[0]))
+            return NoReply(state)
+
+    runtime.start(Selfish()).cast("x")
+    runtime.run_until_idle()
+
+    assert seen[1:] == [Answer("x")]
 
 
 # Collections.
