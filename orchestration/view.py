@@ -154,7 +154,7 @@ class ResourceView:
 
     def queued_before(self, seq: int) -> int:
         """Unfinished units in front of the one with number `seq`."""
-        return 0 if self.lane is None else sum(unit.seq < seq for unit in self.lane.queue)
+        return 0 if self.lane is None else self.lane.before(seq)
 
     def row(self) -> tuple[str, int, str, str | None]:
         """What the journal remembers of it."""

@@ -1,22 +1,31 @@
 """Names with more to them than a word: on a node, and global.
 
-`OnNode("clock", node)` is OTP's `{Name, Node}`: found if `node` is the runtime's own. `Global(term)` is a name of any
-kind in a table of its own; a process may have many such names besides its local one.
+`OnNode("clock", node)` is OTP's `{Name, Node}`: found if `node` is the runtime's own; for other nodes
+`otp.distribution.remote` keeps `Nodes` in the runtime's tables. `Global(term)` is a name of any kind in a table of its own;
+a process may have many such names besides its local one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from otp.address import Address
 from otp.errors import NameTakenError
 from otp.process import Pid
 from otp.runtime import Runtime
 
-__all__ = ["Global", "OnNode"]
+__all__ = ["NODES", "Global", "Nodes", "OnNode"]
 
+NODES: Final = "other nodes"
 _TABLE: Final = "global names"
+
+
+class Nodes(Protocol):
+    """Whoever can reach other nodes; kept as `NODES` in the tables of a runtime."""
+
+    def named(self, name: str, node: str) -> Pid:
+        """Give what sends to the process of that name there, be there one or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +36,11 @@ class OnNode(Address):
     node: str
 
     def whereis(self, runtime: Runtime) -> Pid | None:
-        """Find it, if the node is this one."""
-        return runtime.whereis(self.name) if self.node == runtime.node else None
+        """Find it, if the node is this one or can be reached."""
+        if self.node == runtime.node:
+            return runtime.whereis(self.name)
+        nodes: Nodes | None = runtime.tables.get(NODES)
+        return None if nodes is None else nodes.named(self.name, self.node)
 
     def register(self, runtime: Runtime, pid: Pid) -> None:
         """Refuse: a process is named where it lives."""
