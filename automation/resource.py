@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from automation.driver_pool import Opened, Unavailable
-from automation.execution import GRACE_S, not_applied, run_command, settle_command, waits
+from automation.execution import GRACE_S, contained, not_applied, run_command, settle_command, waits
 from automation.faults import describe, fault_kind, fault_of, reason_class, reason_text
 from automation.mailbox import Hand
 from automation.resource_memory import ResourceMemory, State
@@ -406,7 +406,7 @@ class Resource(GenServer[ResourceMemory]):
 
     def _run(self, memory: ResourceMemory, work: Coroutine[object, object, object]) -> None:
         assert memory.job is None, "one job at a time"
-        memory.job = asyncio.ensure_future(work)
+        memory.job = asyncio.ensure_future(contained(work))
         self._tell_when_over(memory.job)
 
     def _tell_when_over(self, job: asyncio.Task[object]) -> None:

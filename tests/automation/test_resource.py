@@ -209,7 +209,7 @@ def test_device_that_confirms_and_does_nothing_is_found_out(bench):
     assert bench.outcomes() == [("a", "failed")]
 
 
-@pytest.mark.parametrize("error", [DeviceFaultError("smoke"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [DeviceFaultError("smoke"), RuntimeError("a bug"), SystemExit(3)])
 def test_crash_names_the_culprit_and_every_flushed_unit(bench, error):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].extend([None, error])
