@@ -39,9 +39,8 @@ format: setup ## Formats and mends what ruff can mend.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: setup ## Measures core, journal, scrape and a whole server (ARGS=… goes to the last).
+bench: setup ## Measures scrape, journal and a whole server (ARGS=… goes to the last).
 	$(PY) -m benchmarks.scrape
-	$(PY) -m benchmarks.bench_otp_core
 	$(PY) -m benchmarks.bench_journal
 	$(PY) -m benchmarks.bench_end_to_end $(ARGS)
 
