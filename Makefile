@@ -13,10 +13,10 @@ PY := .venv/bin/python
 PYTEST_ARGS ?=
 ARGS ?=
 
-.PHONY: help setup test lint format bench chaos demo dashboard lock clean
+.PHONY: help setup test lint format bench bench-otp chaos demo dashboard lock clean
 
 help: ## Lists the commands.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Makes .venv from the lock file and installs missing Debian packages (if root).
 	@scripts/debian_packages.sh install
@@ -39,11 +39,13 @@ format: setup ## Formats and mends what ruff can mend.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: setup ## Measures core, journal, scrape and a whole server (ARGS=… goes to the last).
+bench: setup ## Measures scrape, journal and a whole server (ARGS=… goes to the last).
 	$(PY) -m benchmarks.scrape
-	$(PY) -m benchmarks.bench_otp_core
 	$(PY) -m benchmarks.bench_journal
 	$(PY) -m benchmarks.bench_end_to_end $(ARGS)
+
+bench-otp: setup ## The otp core beside a BEAM, asyncio and Pykka; wants a quiet machine (ARGS=… is handed on).
+	$(PY) -m benchmarks.otp.run $(ARGS)
 
 chaos: setup ## Kills every kind of process under load, again and again (ARGS=… is handed on).
 	$(PY) -m benchmarks.chaos $(ARGS)

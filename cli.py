@@ -1,6 +1,7 @@
 """The command line: `cloudctl`. Every command is one call of the client; options, help and exit codes are here.
 
-Nothing but click is imported until a command runs, so help and completion answer at once.
+Nothing but click is imported until a command runs, so help and completion answer at once. The module is
+longer than most: one short function for each command, and their options.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from automation.execution import waits
+from automation.execution import contained, waits
 from automation.faults import describe
-from drivers.contract import Driver, DriverError, Health
+from drivers.contract import Driver, Health
 from otp import Pid
 
 __all__ = ["DriverPool", "Opened", "Unavailable"]
@@ -87,7 +87,7 @@ class DriverPool:
     def _begin(
         self, connection: _Connection, work: Coroutine[object, object, None]
     ) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(contained(work))
         task.add_done_callback(lambda done: self._ended(connection, done))
         return task
 
@@ -115,8 +115,8 @@ class DriverPool:
         for wait_s in waits(*_WAITS_S):
             try:
                 async with asyncio.timeout(OPEN_S + _GRACE_S):
-                    await driver.open(OPEN_S)
-            except (DriverError, TimeoutError) as error:
+                    await contained(driver.open(OPEN_S))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next try may succeed
                 self._tell(connection, f"driver {connection.name!r}: {describe(error)}")
                 await asyncio.sleep(wait_s)
             else:

@@ -7,7 +7,8 @@ Coroutines that a resource process runs as its one job, each in an asyncio task 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TypeVar
 
 from automation.faults import describe
 from drivers.contract import (
@@ -31,18 +32,38 @@ from drivers.contract import (
 __all__ = [
     "GRACE_S",
     "LOOK_S",
+    "DriverExitError",
     "cancel_late",
+    "contained",
     "not_applied",
     "run_command",
     "settle_command",
     "waits",
 ]
 
+T = TypeVar("T")
+
 # Drivers keep their deadlines themselves; one that does not is cut off this much later.
 GRACE_S = 1.0
 LOOK_S = 10.0  # deadline of an observation
 
 _SETTLE_WAITS_S = (0.05, 5.0)
+
+
+class DriverExitError(RuntimeError):
+    """A driver, or a library it calls, wanted to end the whole process."""
+
+
+async def contained(work: Coroutine[object, object, T]) -> T:
+    """Run `work`, which calls a driver; its `sys.exit` is a crash of this one job, not the pod's end.
+
+    Raises:
+        DriverExitError: instead of SystemExit, which no task could keep from the loop.
+    """
+    try:
+        return await work
+    except SystemExit as error:
+        raise DriverExitError(f"the driver called sys.exit({error.code!r})") from error
 
 
 def waits(first_s: float, longest_s: float) -> Iterator[float]:

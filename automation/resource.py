@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from automation.driver_pool import Opened, Unavailable
-from automation.execution import not_applied, run_command, settle_command, waits
+from automation.execution import GRACE_S, contained, not_applied, run_command, settle_command, waits
 from automation.faults import describe, fault_kind, fault_of, reason_class, reason_text
 from automation.mailbox import Hand
 from automation.resource_memory import ResourceMemory, State
@@ -272,7 +272,10 @@ class Resource(GenServer[ResourceMemory]):
         self, driver: Driver, memory: ResourceMemory, step: Step, ctx: StepContext
     ) -> Observation:
         """Run one command to its known end (in a task; it touches nothing of the process)."""
-        over_at = asyncio.get_running_loop().time() + ctx.deadline_s
+        loop = asyncio.get_running_loop()
+        over_at = loop.time() + ctx.deadline_s
+        # A driver that swallows its cancellation cannot be left alone: at least everybody is told.
+        stuck = loop.call_at(over_at + 2 * GRACE_S, self._stuck, memory, step, ctx)
         try:
             return await run_command(driver, memory.ref, step, ctx)
         except OutcomeUnknownError:
@@ -284,9 +287,15 @@ class Resource(GenServer[ResourceMemory]):
                 lambda reason: self.pid.send(_Unknown(ctx.index, reason)),
                 over_at,
             )
+        finally:
+            stuck.cancel()
         if observation is None:
             raise not_applied(memory.ref, step)
         return observation
+
+    def _stuck(self, memory: ResourceMemory, step: Step, ctx: StepContext) -> None:
+        late = f"{step.verb} took longer than {ctx.deadline_s:g} s and its driver has not come back"
+        self.pid.send(_Unknown(ctx.index, f"{memory.path}: {late}"))
 
     def _command_over(
         self, memory: ResourceMemory, hand: Hand, task: asyncio.Task[object]
@@ -397,7 +406,7 @@ class Resource(GenServer[ResourceMemory]):
 
     def _run(self, memory: ResourceMemory, work: Coroutine[object, object, object]) -> None:
         assert memory.job is None, "one job at a time"
-        memory.job = asyncio.ensure_future(work)
+        memory.job = asyncio.ensure_future(contained(work))
         self._tell_when_over(memory.job)
 
     def _tell_when_over(self, job: asyncio.Task[object]) -> None:

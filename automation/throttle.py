@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automation.execution import LOOK_S
+from automation.execution import LOOK_S, contained
 from automation.resource_memory import ResourceMemory
 from drivers.contract import Driver, DriverError, Observation, OutcomeUnknownError
 from otp import GenServer, NoReply, send_after
@@ -145,7 +145,7 @@ class Synchroniser(GenServer[Throttle]):
         current = tuple(ask for ask in asks if ask.memory.epoch == ask.epoch)
         if not current:
             return
-        task = asyncio.ensure_future(_claim_many(current))
+        task = asyncio.ensure_future(contained(_claim_many(current)))
         self._batches.add(task)
         me = self.pid
         task.add_done_callback(lambda done: me.send(_BatchDone(current, done)))

@@ -41,7 +41,7 @@ from drivers.contract import (
 )
 from drivers.simulated import SimulatedDriver
 
-__all__ = ["DriverConformance", "Peer", "ServiceProcess"]
+__all__ = ["CredentialConformance", "DriverConformance", "Peer", "ServiceProcess"]
 
 LATE_S = 1.0  # a deadline is kept within this
 PATIENCE_S = 15.0  # until a peer that goes on has answered what it was asked before
@@ -140,9 +140,6 @@ class DriverConformance:
     bad: ClassVar[Step]  # a step of a known verb with a value no device takes
     slow: ClassVar[Step | None] = None  # a step that takes seconds, for cancelling
     nowhere: ClassVar[str]  # a `connect` behind which there is nobody
-    refused: ClassVar[str | None] = (
-        None  # a `connect` with wrong credentials, if there is such a thing
-    )
 
     epoch: ClassVar[Epoch] = (1, 1, 1, 1)
 
@@ -161,14 +158,6 @@ class DriverConformance:
             await driver.open(0.5)
         assert await driver.probe() is Health.UNDETECTED
         await driver.close()
-
-    async def test_wrong_credentials_are_denied(self) -> None:
-        if self.refused is None:
-            pytest.skip("this peer has no credentials")
-        driver = self.driver(self.refused)
-
-        with pytest.raises(DeniedError):
-            await driver.open(5.0)
 
     async def test_a_device_never_made_does_not_exist(self, peer: Peer) -> None:
         driver = await self._opened(peer)
@@ -420,3 +409,16 @@ class DriverConformance:
                 return
             await asyncio.sleep(0.01)
         pytest.fail("the slow step never began")
+
+
+class CredentialConformance:
+    """Derive beside `DriverConformance` where the peer asks who is there."""
+
+    driver: ClassVar[type[Driver]]
+    refused: ClassVar[str]  # a `connect` with wrong credentials
+
+    async def test_wrong_credentials_are_denied(self) -> None:
+        driver = self.driver(self.refused)
+
+        with pytest.raises(DeniedError):
+            await driver.open(5.0)

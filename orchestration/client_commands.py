@@ -1,6 +1,7 @@
 """What each command of the command line does, given its options: one function a command.
 
-`cli.py` imports this only when a command really runs, so that help and completion stay fast.
+`cli.py` imports this only when a command really runs, so that help and completion stay fast. The module is
+longer than most because there are many commands; none of their functions is.
 """
 
 from __future__ import annotations

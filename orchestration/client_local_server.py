@@ -142,7 +142,8 @@ def _command(target: Target, extra: tuple[str, ...]) -> list[str]:
             "a server is started for a state folder, not for a socket",
             hint="leave --server out, use --state-dir",
         )
-    return [sys.executable, "-m", SERVE, "--state-dir", str(target.state), *extra]
+    # -P: whatever lies in the folder somebody starts it from is none of the server's modules.
+    return [sys.executable, "-P", "-m", SERVE, "--state-dir", str(target.state), *extra]
 
 
 def _refuse_second(target: Target) -> None:

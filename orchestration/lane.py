@@ -36,6 +36,7 @@ class QueuedUnit:
         "seq",
         "spec",
         "state",
+        "waits",
     )
 
     def __init__(self, unit_id: str, seq: int, spec: UnitSpec, accepted_utc: float) -> None:
@@ -54,6 +55,8 @@ class QueuedUnit:
         self.dispatched_at = 0.0
         self.cancelling = False  # somebody asked; done as soon as it is not at the device
         self.lane: Lane | None = None
+        # It may be tried again after a failure, so what follows must not be sent before its end.
+        self.waits = spec.on_failure.strategy == "wait"
 
     @classmethod
     def restored(cls, unit_id: str, known: OpenUnit) -> QueuedUnit:
@@ -74,11 +77,6 @@ class QueuedUnit:
     def at_the_pod(self) -> bool:
         """Sent, and not known to have ended."""
         return self.state in _AT_THE_POD
-
-    @property
-    def waits(self) -> bool:
-        """It may be tried again after a failure, so what follows must not be sent before its end."""
-        return self.spec.on_failure.strategy == "wait"
 
     def message(self) -> Unit:
         """What the pod gets."""
@@ -115,6 +113,15 @@ class Lane:
         else:
             self.queue.remove(unit)
         unit.lane = None
+
+    def before(self, seq: int) -> int:
+        """How many units are in front of number `seq`, which is among the last ones."""
+        behind = 0
+        for unit in reversed(self.queue):
+            if unit.seq < seq:
+                break
+            behind += 1
+        return len(self.queue) - behind
 
     def due(self, now_utc: float, window: int, epoch: tuple[int, ...]) -> list[QueuedUnit]:
         """Which units may be sent now to the incarnation `epoch`, in order.

@@ -47,6 +47,9 @@ class UnitState(Enum):
     SUPERSEDED = "superseded"
     QUARANTINED = "quarantined"
 
+    # By identity, in C: Enum's own is a Python call, several times for each transition of a unit.
+    __hash__ = object.__hash__
+
 
 TERMINAL = frozenset(
     {

@@ -232,7 +232,7 @@ class Serve:
 
 def _children(folder: StateFolder, metrics_listen: str | None) -> Children:
     def child(name: str, module: str, *arguments: object, beats: bool = True) -> ServedProcess:
-        command = [sys.executable, "-m", module, *map(str, arguments)]
+        command = [sys.executable, "-P", "-m", module, *map(str, arguments)]
         return ServedProcess(name, folder.run, folder.log, command, beats=beats)
 
     metrics = ("--metrics-listen", metrics_listen) if metrics_listen else ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from itertools import islice
 
+from config.names import NAME_PATTERN
 from orchestration import problems
 from orchestration.problems import ProblemKind
 from orchestration.records import OnFailure, UnitSpec
@@ -17,6 +19,8 @@ STRATEGIES = ("fail", "wait")
 LONGEST_KEY = 255
 _CANDIDATES = 20_000  # names looked through for a "did you mean"
 _DEFAULT = OnFailure()
+_NAME = re.compile(NAME_PATTERN)
+_NAME_HINT = "letters, digits, `-`, `_` and `.`, a letter or digit first, at most 63 characters"
 
 Error = dict[str, object]
 
@@ -44,6 +48,10 @@ def check(view: View, specs: Sequence[UnitSpec]) -> Checked:
         if resource is not None:
             _check_verbs(checked, index, spec, resource.pod, resource.spec.driver)
         elif (found := view.template_for(spec.resource)) is not None:
+            if not _NAME.fullmatch(spec.resource.rpartition("/")[2]):
+                text = f"{spec.resource!r} cannot be made: that is no name"
+                checked.refuse(index, problems.UNKNOWN_RESOURCE, text, _NAME_HINT)
+                continue
             checked.on_demand[spec.resource] = None
             _check_verbs(checked, index, spec, found[0], found[1].driver)
         else:

@@ -105,7 +105,8 @@ class _Checker:
     def take(self, event: EventRecord) -> None:
         """Take the next event of the log."""
         self.events += 1
-        self.numbering.test(event.seq > self._last_seq, f"event {event.seq} after {self._last_seq}")
+        text = f"event {event.seq} after {self._last_seq}"
+        self.numbering.test(event.seq == self._last_seq + 1, text)
         self._last_seq = event.seq
         if event.kind.startswith("unit."):
             self._unit_event(event)
@@ -236,7 +237,7 @@ def verify(batches: Iterable[Sequence[EventRecord]], present: Present) -> Verify
         checker.cancelling.record(
             "cancel", "steps after an accepted cancellation; none begins anew"
         ),
-        checker.numbering.record("log", "events numbered upwards"),
+        checker.numbering.record("log", "events numbered upwards from 1 without a gap"),
     )
     return VerifyAnswer(
         holds=all(promise.holds for promise in promises),

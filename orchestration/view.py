@@ -135,6 +135,11 @@ class ResourceView:
         if (old.driver, old.connect, old.kind) != (spec.driver, spec.connect, spec.kind):
             self.desired = self.exists = self.observed_at = self.in_sync = None
             self.observed = {}
+        elif old.config == spec.config:
+            return  # its pod has no part in what else there is
+        if self.pod.is_live:  # the process begins anew, and tells when it is ready
+            self.is_open = False
+            self.enter("initialised", "its new settings are on their way")
 
     def take_epoch(self, epoch: Epoch) -> None:
         """Note the incarnation."""
@@ -154,7 +159,7 @@ class ResourceView:
 
     def queued_before(self, seq: int) -> int:
         """Unfinished units in front of the one with number `seq`."""
-        return 0 if self.lane is None else sum(unit.seq < seq for unit in self.lane.queue)
+        return 0 if self.lane is None else self.lane.before(seq)
 
     def row(self) -> tuple[str, int, str, str | None]:
         """What the journal remembers of it."""

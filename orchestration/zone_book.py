@@ -50,6 +50,7 @@ __all__ = ["Moves", "Outbox", "ZoneBook"]
 
 DROPPED_PAUSE_S = 0.1  # before a lane whose unit was not taken is tried again
 _encode = msgspec.json.Encoder().encode
+_TEXTS = {state: state.value for state in UnitState}
 _KINDS = {state: f"unit.{state.value}" for state in UnitState}
 _ATTEMPTS = [f'{{"attempt":{n}}}' for n in range(64)]
 _PENDING, _DISPATCHED = UnitState.PENDING, UnitState.DISPATCHED
@@ -648,7 +649,7 @@ class ZoneBook:
             self._figures.note_end(state, now_utc - unit.accepted_utc)
         changes.units[unit.seq] = (
             unit.seq,
-            state.value,
+            _TEXTS[state],
             unit.completed,
             unit.attempt,
             unit.crashes,

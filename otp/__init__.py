@@ -13,6 +13,7 @@ from otp import (
     gen_statem,
     partition_supervisor,
     pg,
+    proc_lib,
     registry,
     supervisor,
     supervisor_bridge,
@@ -100,14 +101,17 @@ from otp.gen_server import (
     stop,
 )
 from otp.gen_statem import GenStatem
+from otp.node_names import Global, OnNode
 from otp.partition_supervisor import PartitionSupervisor, PartitionVia
 from otp.plain_process import receive, spawn, spawn_link
 from otp.process import Down, Exit, Pid, Ref
 from otp.process_info import ProcessInfo, process_info
 from otp.registry import Registry, Via
+from otp.report_text import format_report
 from otp.reports import (
     CrashReport,
     EventHandlerReport,
+    Neighbour,
     Offender,
     ProgressReport,
     Report,
@@ -163,6 +167,7 @@ __all__ = [
     "GenEventExit",
     "GenServer",
     "GenStatem",
+    "Global",
     "HandlerError",
     "HandlerNotFoundError",
     "Hibernate",
@@ -171,11 +176,13 @@ __all__ = [
     "MaxChildrenError",
     "Name",
     "NameTakenError",
+    "Neighbour",
     "NoProcessError",
     "NoReply",
     "NotFoundError",
     "Offender",
     "Ok",
+    "OnNode",
     "OtpError",
     "PartitionSupervisor",
     "PartitionVia",
@@ -222,6 +229,7 @@ __all__ = [
     "demonitor",
     "dynamic_supervisor",
     "exit",
+    "format_report",
     "gen_event",
     "gen_server",
     "gen_statem",
@@ -230,6 +238,7 @@ __all__ = [
     "monitor",
     "partition_supervisor",
     "pg",
+    "proc_lib",
     "process_info",
     "receive",
     "register",

@@ -110,6 +110,11 @@ class ChildSpec:
     def __post_init__(self) -> None:
         if self.id is None or isinstance(self.id, Pid):
             raise ChildSpecError("missing_id", f"a child's id cannot be {self.id!r}")
+        try:
+            hash(self.id)
+        except TypeError:
+            text = f"a child's id cannot be {self.id!r:.200}, which has no hash"
+            raise ChildSpecError(("invalid_id", self.id), text) from None
         if not callable(self.start):
             raise ChildSpecError(
                 ("invalid_mfa", self.start), f"{self.id!r}: start is {self.start!r}, not callable"

@@ -87,9 +87,9 @@ def as_child_spec(form: object) -> ChildSpec:
         case Mapping():
             return _from_mapping(form)
         case type() as module if hasattr(module, "child_spec"):
-            return as_child_spec(module.child_spec())
+            return _from_class(module)
         case (type() as module, argument) if hasattr(module, "child_spec"):
-            return as_child_spec(module.child_spec(argument))
+            return _from_class(module, argument)
         case _:
             raise ChildSpecError(("invalid_child_spec", form), f"{form!r:.200} is no ChildSpec")
 
@@ -143,6 +143,17 @@ def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown | None) -> N
         raise ChildSpecError(("bad_combination", pair), text)
 
 
+def _from_class(module: Any, *arguments: object) -> ChildSpec:
+    try:
+        return as_child_spec(module.child_spec(*arguments))
+    except ChildSpecError:
+        raise
+    except Exception as error:  # a supervisor asks, and must survive what a class answers
+        fault = ("invalid_child_spec", (module, *arguments))
+        text = f"{module.__qualname__}.child_spec failed: {error!r:.200}"
+        raise ChildSpecError(fault, text) from error
+
+
 def _from_mapping(form: Mapping[Any, Any]) -> ChildSpec:
     for key in ("id", "start"):
         if key not in form:
@@ -150,6 +161,8 @@ def _from_mapping(form: Mapping[Any, Any]) -> ChildSpec:
     start, args = form["start"], form.get("args", ())
     if isinstance(start, tuple) and len(start) == 2:
         start, args = start
+    if not isinstance(args, list | tuple):
+        raise ChildSpecError(("invalid_mfa", form["start"]), f"the arguments are {args!r:.200}")
     stop: Any = form.get("shutdown_s")
     return ChildSpec(
         form["id"],

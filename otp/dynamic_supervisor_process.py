@@ -168,10 +168,10 @@ class DynamicServer(GenServer[None]):
             return self._started_later(spec, outcome)
         return Reply(self._started(spec, outcome), None)
 
-    def _started(self, spec: ChildSpec, outcome: Outcome) -> StartAnswer | Refused:
+    def _started(self, spec: ChildSpec, outcome: Outcome) -> Started | StartAnswer | Refused:
         if isinstance(outcome, Started):
             self._keep(outcome.pid, spec, by_hand=True)
-            return StartAnswer(outcome.pid, outcome.info)
+            return outcome
         if isinstance(outcome, StartFailure):
             return Refused(outcome.already or StartChildError(spec.id, outcome.reason))
         return StartAnswer(None)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Iterable
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, overload
 
 from otp.address import Name
 from otp.callback_results import (
     TIMEOUT,
+    Action,
     CallResult,
     Continue,
     Hibernate,
@@ -30,18 +31,15 @@ from otp.callback_results import (
     Timeout,
 )
 from otp.child_spec_forms import ChildModule
-from otp.envelope import CAST, SYSTEM, AnswerT_co, Call
-from otp.erlang import monitor
+from otp.envelope import CAST, AnswerT_co, Call
 from otp.errors import (
     CallError,
-    CallTimeoutError,
     ExitError,
-    NoProcessError,
     UndefinedCallbackError,
 )
-from otp.exit_reason import NORMAL
-from otp.gen_server_enter_loop import enter_loop
-from otp.node_names import OnNode
+from otp.node_names import Global, OnNode
+from otp.plain_process import Leave, PlainPid
+from otp.proc_lib import ProcPid, stop
 from otp.process import Pid, Ref
 from otp.reports import bounded_text
 from otp.requests import (
@@ -63,8 +61,8 @@ from otp.requests import (
 )
 from otp.runtime import Runtime
 from otp.server_process import ServerPid, SleepyPid
-from otp.start_limit import limit_init
-from otp.waiting import ExitWait, From, self_process
+from otp.start_limit import limit_init, monitor_start
+from otp.waiting import From, self_process
 
 __all__ = [
     "NO_REPLY",
@@ -218,12 +216,44 @@ def start(
 def start_monitor(
     server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> tuple[Pid, Ref]:
-    """Start `server` without a link and monitor it; otherwise as `start_link`.
-
-    Of an init that waits and fails, who awaits the pid gets the `StartError`, and the caller also the `Down`.
-    """
+    """Start `server` without a link and monitor it; otherwise as `start_link`. A failed start sends no `Down`."""
     pid = start(server, name=name, timeout_s=timeout_s)
-    return pid, monitor(pid)
+    return pid, monitor_start(pid)
+
+
+def enter_loop(
+    server: GenServer[StateT],
+    state: StateT,
+    action: Action | None = None,
+    *,
+    name: Name | None = None,
+) -> NoReturn:
+    """Make the calling process, which proc_lib started, a server; what called this does not go on.
+
+    Its parent is the process that started it. `init` is not called.
+
+    Args:
+        server: the callbacks.
+        state: the first state.
+        action: as from `init`.
+        name: what the process is registered as, if it is.
+
+    Raises:
+        ExitError: proc_lib did not start this process, or `name` is not its name.
+    """
+    me = self_process()
+    if not isinstance(me, ProcPid):
+        raise ExitError("process_was_not_started_by_proc_lib")
+    if name is not None and me.runtime.whereis(name) is not me:
+        raise ExitError(_not_registered(name))
+    cls = ServerPid if server.hibernate_after_s is None else SleepyPid
+
+    def enter(pid: PlainPid) -> None:
+        changed: Any = pid
+        changed.__class__ = cls
+        changed.enter_loop(server, state, action)
+
+    raise Leave(enter)
 
 
 def cast(dest: Pid | Name, request: object) -> None:
@@ -281,24 +311,9 @@ def reply(from_: From, value: object) -> None:
     from_.reply(value)
 
 
-async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | None = None) -> None:
-    """Make a server end with `reason`, through its `terminate`, and wait until it has.
-
-    Raises:
-        ValueError: `timeout_s` is negative.
-        NoProcessError: there is no such process.
-        CallTimeoutError: it has not ended in time; it still will.
-        ExitError: it ended with another reason.
-    """
-    if timeout_s is not None and timeout_s < 0:
-        raise ValueError(f"timeout_s is {timeout_s}, below zero")
-    pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
-    if pid is None or not pid.is_alive():
-        raise NoProcessError(dest, ("stop", reason))
-    wait = ExitWait(pid)
-    pid.post((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason)))
-    actual = await wait.within(timeout_s)
-    if wait.timed_out:
-        raise CallTimeoutError(dest, ("stop", reason))
-    if actual != reason:
-        raise ExitError(actual)
+def _not_registered(name: Name) -> object:
+    if isinstance(name, Global):
+        return "process_not_registered_globally"
+    if isinstance(name, str):
+        return "process_not_registered"
+    return ("process_not_registered_via", type(name).__qualname__)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from otp.envelope import CALL, CAST, DOOMED, READY, RUNNING, SYSTEM, Envelope
+from otp.envelope import CALL, CAST, DOOMED, IDLE, READY, RUNNING, SYSTEM, Envelope
 from otp.errors import OtpError, ReceiveTimeoutError
 from otp.exit_reason import NORMAL, is_clean, reason_of
 from otp.process import PARKED, Pid
@@ -22,25 +22,49 @@ from otp.waiting import Waiter, self_process
 if TYPE_CHECKING:  # a cycle of types only
     from otp.runtime import Runtime
 
-__all__ = ["Body", "PlainPid", "receive", "spawn", "spawn_link"]
+__all__ = ["Body", "Leave", "PlainPid", "receive", "spawn", "spawn_link"]
 
 Body = Callable[..., Coroutine[Any, Any, object]]
+
+
+class Leave(BaseException):
+    """Leaves the coroutine of a plain process, which goes on as `then` makes it; never reaches a user."""
+
+    def __init__(self, then: Callable[[PlainPid], None]) -> None:
+        super().__init__()
+        self.then = then
 
 
 class PlainPid(Pid):
     """The process of one coroutine; it ends when the coroutine does."""
 
-    __slots__ = ("initial_call", "receiving")
+    # The slots are those of `ServerPid`, so that `gen_server.enter_loop` can make it one. Here `server` is the name
+    # of the first function, and `envelope` is the receive that waits.
+    __slots__ = ("envelope", "server", "state", "timeout")
 
     def __init__(
         self, runtime: Runtime, parent: Pid | None, body: Body, args: tuple[object, ...]
     ) -> None:
         super().__init__(runtime, parent)
-        self.initial_call = getattr(body, "__qualname__", repr(body))
-        self.receiving: _Receive | None = None
+        self.server: str = getattr(body, "__qualname__", repr(body))
+        self.envelope: _Receive | None = None
         self.coro = body(*args)
         self.status = READY
         runtime.enqueue(self)
+
+    @property
+    def initial_call(self) -> str:
+        """Name the first function."""
+        return self.server
+
+    @initial_call.setter
+    def initial_call(self, name: str) -> None:
+        self.server = name
+
+    @property
+    def hibernated(self) -> bool:
+        """Tell whether it waits for a message in `proc_lib.hibernate`."""
+        return self.status == IDLE
 
     def run(self, limit: int) -> int:
         """Step the coroutine once."""
@@ -51,6 +75,9 @@ class PlainPid(Pid):
         try:
             if self.drive(coro) is not PARKED and self.status == RUNNING:
                 self.finish(NORMAL)
+        except Leave as leave:
+            if self.status == RUNNING:
+                leave.then(self)
         except BaseException as error:  # noqa: BLE001 - the process loop
             self._crashed(error)
         if self.status == DOOMED:
@@ -61,8 +88,8 @@ class PlainPid(Pid):
     def post(self, envelope: Envelope) -> None:
         """Put `envelope` into the mailbox, and wake a receive that wants it."""
         super().post(envelope)
-        if self.receiving is not None and self.receiving.wants(envelope):
-            self.receiving.finish()
+        if self.envelope is not None and self.envelope.wants(envelope):
+            self.envelope.finish()
 
     def take(self, wanted: Callable[[Any], bool]) -> tuple[Any] | None:
         """Take the oldest wanted message out of the mailbox, in a 1-tuple."""
@@ -150,11 +177,11 @@ async def receive(
 
 async def _wait(me: PlainPid, waiting: _Receive, timeout_s: float | None) -> None:
     timer = None if timeout_s is None else me.runtime.timers.start(timeout_s, waiting)
-    me.receiving = waiting
+    me.envelope = waiting
     try:
         await waiting
     finally:
-        me.receiving = None
+        me.envelope = None
         if timer is not None:
             me.runtime.timers.cancel(timer)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otp.address import Name
+from otp.crash_report import crash_report
 from otp.envelope import (
     CALL,
     CAST,
@@ -33,7 +34,6 @@ from otp.envelope import (
 )
 from otp.errors import CallingSelfError, StartError
 from otp.exit_reason import KILL, KILLED, NOPROC, NORMAL
-from otp.reports import CrashReport, bounded_text
 from otp.sys_process import System
 from otp.waiting import ExitWait, From, Starting, Waiter, here
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from otp.runtime import Runtime
 
 __all__ = ["PARKED", "DeadLetters", "Down", "Exit", "Pid", "Ref", "Watcher"]
-
-MAX_LINKS_SHOWN: Final = 15  # of the links in a crash report
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,7 @@ class Rare:
     """What most processes never have: made on first use."""
 
     __slots__ = (
+        "acknowledgement",
         "doom",
         "label",
         "monitors",
@@ -118,6 +117,7 @@ class Rare:
     def __init__(self) -> None:
         self.name: str | None = None
         self.label: str | None = None
+        self.acknowledgement: Any = None  # of proc_lib, while the starter waits for it
         self.monitors: dict[Ref, None] = {}
         self.unanswered: dict[From, None] = {}
         self.doom: object = None
@@ -221,6 +221,11 @@ class Pid:
     def name(self) -> str | None:
         """The registered name."""
         return None if self._rare is None else self._rare.name
+
+    @property
+    def label(self) -> str | None:
+        """What `proc_lib.set_label` said."""
+        return None if self._rare is None else self._rare.label
 
     @property
     def initialising(self) -> bool:
@@ -453,23 +458,7 @@ class Pid:
 
     def report_crash(self, initial_call: str, reason: object) -> None:
         """Tell operators that the process ends badly by itself."""
-        ancestors = []
-        parent = self.parent
-        while parent is not None:
-            ancestors.append(repr(parent))
-            parent = parent.parent
-        report = CrashReport(
-            process=repr(self),
-            initial_call=initial_call,
-            ancestors=tuple(ancestors),
-            reason=reason,
-            reason_text=bounded_text(reason),
-            message_queue_len=self.queue_length(),
-            links=tuple(repr(pid) for pid in self.linked()[:MAX_LINKS_SHOWN]),
-            trap_exit=self.trapping,
-            reductions=self.reductions,
-        )
-        self.runtime.reports.send(report)
+        self.runtime.reports.send(crash_report(self, initial_call, reason))
 
     def _close_callback(self) -> None:
         coro, self.coro = self.coro, None
@@ -501,7 +490,7 @@ class Pid:
         watchers, self.watchers = self.watchers, None
         if watchers is not None:
             for watcher in watchers:
-                if type(watcher) is ExitWait and watcher.linked is not None:
+                if isinstance(watcher, ExitWait) and watcher.linked is not None:
                     self.unlink(watcher.linked)
         links = self.linked()
         self.links = None

@@ -18,6 +18,7 @@ from otp.exit_reason import Raised
 __all__ = [
     "CrashReport",
     "EventHandlerReport",
+    "Neighbour",
     "Offender",
     "ProgressReport",
     "Report",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 MAX_TEXT = 500  # characters per field of a report
+DEPTH = 4  # of nested containers in it
 _log = logging.getLogger("otp")
 
 
@@ -91,6 +93,21 @@ class CrashReport:
     links: tuple[str, ...]
     trap_exit: bool
     reductions: int
+    label: str | None = None
+    messages: tuple[str, ...] = ()  # the first few that wait
+    neighbours: tuple[Neighbour, ...] = ()  # linked processes that do not trap exits, nearest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A process that may die of another's crash."""
+
+    process: str
+    initial_call: str
+    label: str | None
+    message_queue_len: int
+    links: tuple[str, ...]
+    reductions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +151,7 @@ class _BoundedRepr(Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 4
+        self.maxlevel = DEPTH
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 8
         self.maxstring = self.maxother = self.maxlong = 200
 
@@ -157,17 +174,20 @@ class _BoundedRepr(Repr):
 _bounded = _BoundedRepr()
 
 
-def bounded_text(term: object) -> str:
+def bounded_text(term: object, depth: int | None = None) -> str:
     """Show `term` in at most `MAX_TEXT` characters; never raises.
 
     Huge containers, strings, dataclasses and errors are not rendered whole first; any other object is asked for
     its own `__repr__`, and cut.
+
+    Args:
+        term: what to show.
+        depth: how deep containers are shown; `DEPTH` by default.
     """
+    shown = term.error if isinstance(term, Raised) else term
+    text = _bounded.repr1(shown, DEPTH if depth is None else depth)
     if isinstance(term, Raised):
-        where = "".join(f" < {file}:{line} {name}" for file, line, name in reversed(term.stack))
-        text = _bounded.repr(term.error) + where
-    else:
-        text = _bounded.repr(term)
+        text += "".join(f" < {file}:{line} {name}" for file, line, name in reversed(term.stack))
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 

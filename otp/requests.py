@@ -17,7 +17,6 @@ from typing import Any, Final, Literal, cast, overload
 
 from otp.address import Name
 from otp.envelope import CALL, INFO
-from otp.errors import CallingSelfError
 from otp.exit_reason import NOPROC
 from otp.process import Pid
 from otp.timers import TimerRef
@@ -164,14 +163,9 @@ def send_request(
         request: what to ask.
         label: what the collection knows it by.
         collection: where to put the request; then that is what is returned.
-
-    Raises:
-        CallingSelfError: a process asks itself, and nobody could answer.
     """
     me = self_process()
     pid = dest if isinstance(dest, Pid) else me.runtime.whereis(dest)
-    if pid is me:
-        raise CallingSelfError(pid, request)
     sent = RequestId(me, dest, request)
     if pid is None:
         sent.fail(NOPROC)

@@ -147,6 +147,22 @@ class ServerPid(Pid):
         elif self.status == DEAD and self.rare.start_error is not None:
             raise self.rare.start_error
 
+    def enter_loop(self, server: Server, state: Any, action: Any) -> None:
+        """Begin the receive loop in a process that was no server until now; its class has just been changed."""
+        self.server = server
+        self.state = state
+        self.envelope = None
+        self.timeout = None
+        server.pid = self
+        try:
+            self._settle(self._act(action))
+        except BaseException as error:  # noqa: BLE001 - the process loop
+            self._crashed(error)
+        if self.status == RUNNING:
+            self._rest()
+        elif self.status == DOOMED:
+            self.finish(self.rare.doom)
+
     def become(self, server: Server) -> None:
         """Leave the process to another server; only within a callback that waits or in init."""
         self.server = server

@@ -1,12 +1,13 @@
-"""How long an `init` that waits may take."""
+"""What goes with an `init` that waits: a limit of time, and a monitor that starts with it."""
 
 from __future__ import annotations
 
 from otp.errors import StartError
 from otp.exit_reason import KILLED
-from otp.process import Pid
+from otp.process import Pid, Ref
+from otp.waiting import self_process
 
-__all__ = ["limit_init"]
+__all__ = ["limit_init", "monitor_start"]
 
 
 class _StartLimit:
@@ -29,3 +30,30 @@ def limit_init(pid: Pid, timeout_s: float | None) -> Pid:
     if timeout_s is not None and pid.initialising:
         pid.runtime.timers.start(timeout_s, _StartLimit(pid))
     return pid
+
+
+class _StartMonitor(Ref):
+    """Says nothing when the start fails: who awaits the pid hears that from there."""
+
+    __slots__ = ()
+
+    def ended(self, pid: Pid, reason: object) -> None:
+        """Deliver the `Down`, or forget the monitor."""
+        starting = pid.rare.starting
+        if starting is not None and starting.awaited():
+            self.target = None
+            self.owner.rare.monitors.pop(self, None)
+        else:
+            super().ended(pid, reason)
+
+
+def monitor_start(pid: Pid) -> Ref:
+    """Monitor for the calling process `pid`, which it has just started and whose init may still wait."""
+    me = self_process()
+    ref = _StartMonitor(me, pid, pid)
+    if not pid.is_alive():  # what init asked for has ended it already
+        Ref.ended(ref, pid, pid.exit_reason)
+        return ref
+    me.rare.monitors[ref] = None
+    pid.watch(ref)
+    return ref

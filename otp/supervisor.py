@@ -17,7 +17,7 @@ from typing import ClassVar, cast
 from otp.address import Name
 from otp.callback_results import Ignore
 from otp.child_spec import ChildSpec, ChildType, SupervisorFlags
-from otp.child_spec_forms import ChildModule, SpecForm, check_childspecs, child_spec
+from otp.child_spec_forms import ChildModule, SpecForm, as_flags, check_childspecs, child_spec
 from otp.gen_server import stop
 from otp.process import Pid
 from otp.runtime import Runtime
@@ -59,7 +59,7 @@ class Supervisor(ChildModule):
         flags: SupervisorFlags | Mapping[str, object] | None = None,
         children: Iterable[SpecForm] = (),
     ) -> None:
-        self._flags = flags or SupervisorFlags()
+        self._flags = SupervisorFlags() if flags is None else as_flags(flags)
         self._children = tuple(children)
 
     def init(
@@ -135,7 +135,7 @@ async def restart_child(supervisor: Pid | Name, child_id: object) -> Pid | None:
         NotFoundError, ChildRunningError, ChildRestartingError: it is not there, or not stopped.
         StartChildError: the start failed; the spec is kept.
     """
-    answer = cast("StartAnswer", await ask(supervisor, ("restart_child", child_id)))
+    answer = cast("StartAnswer", await ask(supervisor, ("restart_child", _hashable(child_id))))
     return answer.pid
 
 
@@ -146,7 +146,7 @@ async def terminate_child(supervisor: Pid | Name, child_id: object) -> None:
         NotFoundError: there is no such id, or with simple_one_for_one the pid is that of a living stranger.
         SimpleOneForOneError: these children go by pid.
     """
-    await ask(supervisor, ("terminate_child", child_id))
+    await ask(supervisor, ("terminate_child", _hashable(child_id)))
 
 
 async def delete_child(supervisor: Pid | Name, child_id: object) -> None:
@@ -155,7 +155,7 @@ async def delete_child(supervisor: Pid | Name, child_id: object) -> None:
     Raises:
         NotFoundError, ChildRunningError, ChildRestartingError: it is not there, or not stopped.
     """
-    await ask(supervisor, ("delete_child", child_id))
+    await ask(supervisor, ("delete_child", _hashable(child_id)))
 
 
 async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
@@ -165,7 +165,7 @@ async def which_children(supervisor: Pid | Name) -> list[ChildInfo]:
 
 async def which_child(supervisor: Pid | Name, child_id: object) -> ChildInfo:
     """Look one child up, by id or with simple_one_for_one by pid; raises as `terminate_child`."""
-    return cast("ChildInfo", await ask(supervisor, ("which_child", child_id)))
+    return cast("ChildInfo", await ask(supervisor, ("which_child", _hashable(child_id))))
 
 
 async def count_children(supervisor: Pid | Name) -> ChildCounts:
@@ -175,4 +175,10 @@ async def count_children(supervisor: Pid | Name) -> ChildCounts:
 
 async def get_childspec(supervisor: Pid | Name, child_id: object) -> ChildSpec:
     """Give the full spec of a child, or the template by its id or a child's pid; raises NotFoundError."""
-    return cast("ChildSpec", await ask(supervisor, ("get_childspec", child_id)))
+    return cast("ChildSpec", await ask(supervisor, ("get_childspec", _hashable(child_id))))
+
+
+def _hashable(child_id: object) -> object:
+    """Raise TypeError here, in the caller, for what can be no id."""
+    hash(child_id)
+    return child_id

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from random import Random
 from typing import Any, Protocol
 
-from otp.callback_results import Ignore, NoReply, Reply, Stop
+from otp.callback_results import Hibernate, Ignore, NoReply, Ok, Reply, Stop
 from otp.child_spec import (
     AutoShutdown,
     ChildSpec,
@@ -123,7 +123,7 @@ class SupervisorServer(GenServer[None]):
         self._window = RestartWindow(1, 5.0)
         self._random = Random()
 
-    async def init(self) -> Ignore | Stop[Any] | None:
+    async def init(self) -> Ok[None] | Ignore | Stop[Any] | None:
         self.trap_exit()
         try:
             value: Any = self._supervisor.init()
@@ -142,7 +142,8 @@ class SupervisorServer(GenServer[None]):
         except _BadReturnError:
             where = (type(self._supervisor).__qualname__, "init", value)
             return Stop(("bad_return", where))
-        return await self._start_all()
+        failure = await self._start_all()
+        return Ok(None, Hibernate()) if failure is None else failure
 
     async def handle_call(self, request: tuple[str, Any], from_: From, state: None) -> Reply[None]:
         match request:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import subprocess
 import sys
@@ -105,17 +106,14 @@ def test_help_imports_neither_server_nor_parsers():
 
 
 def test_help_answers_within_its_budget():
-    took = []
+    spent_s = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         cloudctl("--help")
-        took.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
-    # The budget is 150 ms; a busy machine is given the slack that a slow interpreter start shows.
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    bare_s = time.perf_counter() - began
-    assert min(took) < 0.150 + bare_s
+    assert min(spent_s) < 0.150  # of the processor's time, which a busy machine does not stretch
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

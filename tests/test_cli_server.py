@@ -133,3 +133,21 @@ def test_follower_of_events_outlives_a_restart_of_the_node(shell, infra):
 
     assert ended
     assert seen == list(range(1, len(seen) + 1))
+
+
+def test_serve_takes_no_module_from_the_folder_it_is_started_in(shell, infra, tmp_path):
+    for module in ("config", "otp", "drivers"):
+        (tmp_path / f"{module}.py").write_text('raise SystemExit("a stranger was imported")')
+    command = [Path(sys.executable).with_name("cloudctl"), "serve", "--state-dir", shell.state]
+
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as serve:
+        until = time.monotonic() + 20
+        while shell.run("server", "status").returncode and serve.poll() is None:
+            assert time.monotonic() < until
+        applied = shell.run("apply", infra, "-y", "--wait=20s")
+        serve.send_signal(signal.SIGINT)
+        _, said = serve.communicate(timeout=20)
+
+    assert applied.returncode == 0, applied.stderr
+    assert "stranger" not in said
+    assert serve.returncode == 0

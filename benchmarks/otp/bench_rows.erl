@@ -1,4 +1,4 @@
-%% The benchmark's rows on the BEAM: erl -s bench_rows main Row Number Repeats, prints a JSON list of results.
+%% The benchmark's rows on the BEAM: main([Row, Number, Repeats]) prints a JSON list of results and halts.
 -module(bench_rows).
 -behaviour(supervisor).
 -export([main/1, init/1]).
@@ -50,7 +50,7 @@ row(one_for_all, Number) ->
     Specs = [spec(I, start_counted, [Starts]) || I <- lists:seq(1, Number)],
     {ok, Sup} = supervisor:start_link(?MODULE, {one_for_all, Specs}),
     [{_, Newest, _, _} | _] = supervisor:which_children(Sup),
-    seconds(fun() -> exit(Newest, kill), wait_count(Starts, 2 * Number) end);
+    Number / seconds(fun() -> exit(Newest, kill), wait_count(Starts, 2 * Number) end);
 row(remote_cast, Number) ->
     Server = {counter, list_to_atom(os:getenv("BENCH_PEER"))},
     Before = gen_server:call(Server, get, infinity),

@@ -73,6 +73,9 @@ class Scripted(Driver):
         self.overlaps = 0
         self.opened = 0
         self.cancels: list[str] = []
+        self.deaf: deque[asyncio.Future[None]] = (
+            deque()
+        )  # the next applies wait for these, whatever comes
         self.health = Health.HEALTHY
         self.batches: list[int] = []
 
@@ -116,6 +119,11 @@ class Scripted(Driver):
         self.overlaps += self.busy[ref.path] > 1
         device.running = ctx.key
         try:
+            while self.deaf and not self.deaf[0].done():
+                try:
+                    await asyncio.shield(self.deaf[0])
+                except asyncio.CancelledError:
+                    continue  # as drivers do that catch everything
             return await self._apply(ref, step, ctx)
         finally:
             self.busy[ref.path] -= 1

@@ -61,3 +61,15 @@ def test_standing_connection_is_left_open_after_an_unreachable_device(bench):
     bench.virtual.advance(1.0)
 
     assert bench.driver.opened == opened
+
+
+def test_driver_that_exits_while_it_opens_or_claims_leaves_the_pod_alone(bench):
+    bench.driver.opens.append(SystemExit("no licence"))
+    bench.define("r")
+    assert "no licence" in bench.of(ResourceState, "r")[-1].detail
+
+    bench.define("s")
+    bench.driver.claims.append(SystemExit("no licence"))
+    bench.virtual.advance(30.0)
+
+    assert bench.resource("s").state == "ready"

@@ -153,6 +153,26 @@ def test_nothing_runs_while_the_device_does_not_know(bench):
     assert bench.outcomes() == [("a", "succeeded"), ("b", "succeeded")]
 
 
+def test_driver_that_cannot_be_stopped_makes_its_resource_suspect(bench):
+    bench.define("r")
+    release = bench.future()
+    bench.driver.deaf.append(release)
+
+    bench.dispatch("r", unit("a", deadline_s=5.0), unit("b"))
+    bench.virtual.advance(5.5)
+    assert bench.of(Suspect) == []
+    bench.virtual.advance(3.0)
+    (suspect,) = bench.of(Suspect)
+    state = bench.resource("r").state
+    release.set_result(None)
+    bench.virtual.advance(1.0)
+
+    assert (suspect.unit, suspect.index, state) == ("a", 0, "suspect")
+    assert "took longer than 5 s and its driver has not come back" in suspect.reason
+    assert bench.outcomes() == [("a", "succeeded"), ("b", "succeeded")]
+    assert bench.driver.overlaps == 0
+
+
 def test_command_over_its_deadline_is_settled_and_never_guessed(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].append(bench.future())
@@ -189,7 +209,7 @@ def test_device_that_confirms_and_does_nothing_is_found_out(bench):
     assert bench.outcomes() == [("a", "failed")]
 
 
-@pytest.mark.parametrize("error", [DeviceFaultError("smoke"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [DeviceFaultError("smoke"), RuntimeError("a bug"), SystemExit(3)])
 def test_crash_names_the_culprit_and_every_flushed_unit(bench, error):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].extend([None, error])

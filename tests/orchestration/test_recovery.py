@@ -168,3 +168,8 @@ def test_nothing_is_due_behind_a_unit_that_must_end_first(drawn, window):
 
 def _after(units, due):
     return due[-1].seq if due else 0
+
+
+@pytest.mark.parametrize(("seq", "before"), [(1, 0), (2, 1), (5, 2), (6, 3), (9, 3)])
+def test_units_in_front_of_a_number_are_counted(seq, before):
+    assert lane(unit(1), unit(3), unit(5)).before(seq) == before

@@ -8,6 +8,7 @@ import time
 from contextlib import aclosing
 from itertools import count
 
+import msgspec
 import pytest
 
 from config import Infrastructure, Pod, Region, Resource, Template, Zone
@@ -320,6 +321,17 @@ async def test_template_makes_its_resource_with_the_unit(tier):
 
     assert await ended(tier.service, unit) == ["succeeded"]
     assert tier.service.resource(f"{RACK}/x-7").on_demand
+
+
+@pytest.mark.parametrize("name", ["x-*", "x- y", "x-ü", "x-\x1b[31m", "x-y\n", "x-" + "y" * 62])
+async def test_template_makes_no_resource_a_file_could_not_name(tier, name):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+
+    problem = await refusal(tier.service.submit([spec(name)]))
+
+    assert problem.errors[0]["code"] == "CLOUDCTL-E0221"
+    assert "63 characters" in problem.errors[0]["hint"]
+    assert len(tier.service.resources("", 10, None)[0]) == 1
 
 
 async def test_living_pod_is_told_of_a_resource_made_on_demand(tier):
@@ -666,6 +678,26 @@ async def test_apply_that_would_lose_work_needs_leave_and_then_ends_it(tier):
     assert [(change.action, change.queued) for change in plan.changes] == [("destroy", 1)]
     assert (problem.status, problem.errors[0]["pending"]) == (409, 1)
     assert await ended(tier.service, unit) == ["cancelled"]
+
+
+async def test_resource_with_other_settings_is_not_ready_until_its_pod_says_so(tier):
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    await tier.automation(RACK)
+    await shown(lambda: tier.service.pods()[0].ready == 2)
+    other = infrastructure("vm-1", "vm-2")
+    pod = other.regions[0].zones[0].pods[0]
+    moved = msgspec.structs.replace(pod.resources[0], connect="unix:elsewhere")
+    roomy = msgspec.structs.replace(pod.resources[1], capacity={"cpus": 4})
+    zone = msgspec.structs.replace(
+        other.regions[0].zones[0], pods=(msgspec.structs.replace(pod, resources=(moved, roomy)),)
+    )
+    region = msgspec.structs.replace(other.regions[0], zones=(zone,))
+
+    await tier.service.apply(msgspec.structs.replace(other, regions=(region,)), None, False)
+
+    states = {each.path: each.state for each in tier.service.resources("", 10, None)[0]}
+    assert states == {f"{RACK}/vm-1": "initialised", f"{RACK}/vm-2": "ready"}
+    assert tier.service.pods()[0].ready == 1
 
 
 async def test_retired_resource_is_gone_from_pod_and_view(tier):

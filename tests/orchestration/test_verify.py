@@ -95,6 +95,15 @@ def test_event_out_of_number_is_found():
     assert "log" in {promise.name for promise in answer.invariants if not promise.holds}
 
 
+@pytest.mark.parametrize("missing", range(len(GOOD) - 1))
+def test_every_event_taken_out_of_the_log_is_missed(missing):
+    events = log(GOOD)
+
+    answer = verify([[*events[:missing], *events[missing + 1 :]]], NOTHING)
+
+    assert "log" in {promise.name for promise in answer.invariants if not promise.holds}
+
+
 def test_difference_breaks_the_promise_only_if_the_view_hides_it():
     listed = Present(5, [Difference("eu/a/r/vm", 2.0, is_listed=True)])
     hidden = Present(5, [Difference("eu/a/r/vm", 2.0, is_listed=False)])

@@ -4,7 +4,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from tests.otp.beam.supervision import compare, generate
+from tests.otp.beam.scenarios import generate
+from tests.otp.beam.supervision import compare
 
 SCENARIOS = int(os.environ.get("OTP_BEAM_SCENARIOS", "600"))
 SEED = int(os.environ.get("OTP_BEAM_SEED", "25"))

@@ -261,3 +261,52 @@ def test_supervisor_itself_can_be_a_child_by_its_class(lab):
     handle = lab.runtime.handle(lab.pid(sup, Supervisor))
 
     assert words(lab, handle) == ["none"]
+
+
+class Broken(Named):
+    @classmethod
+    def child_spec(cls, *args, **options):
+        raise RuntimeError("no spec")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Broken,
+        (Broken, 1),
+        {"id": "a", "start": Ignore, "args": 3},
+        {"id": "a", "start": (Ignore, None)},
+        {"id": ["no hash"], "start": Ignore},
+        {"id": "a", "start": Ignore, "restart": []},
+        {"id": "a", "start": Ignore, "type": {}},
+        {"id": "a", "start": Ignore, "shutdown_s": []},
+        None,
+        3,
+        [],
+        ("a",),
+    ],
+)
+def test_supervisor_survives_any_nonsense_as_a_spec(lab, form):
+    sup = lab.start()
+
+    with pytest.raises(ChildSpecError):
+        lab.do(supervisor.start_child(sup.pid, form))
+    assert sup.is_alive()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        supervisor.restart_child,
+        supervisor.terminate_child,
+        supervisor.delete_child,
+        supervisor.which_child,
+        supervisor.get_childspec,
+    ],
+)
+def test_id_without_a_hash_is_refused_in_the_caller(lab, ask):
+    sup = lab.start()
+
+    with pytest.raises(TypeError):
+        lab.do(ask(sup.pid, ["no hash"]))
+    assert sup.is_alive()

@@ -422,3 +422,15 @@ def test_which_child_of_a_dynamic_supervisor_goes_by_pid(lab):
     assert lab.do(dynamic_supervisor.which_child(sup.pid, child)).pid is child
     with pytest.raises(NotFoundError):
         lab.do(dynamic_supervisor.which_child(sup.pid, sup.pid))
+
+
+@pytest.mark.parametrize(
+    "ask", [dynamic_supervisor.terminate_child, dynamic_supervisor.which_child]
+)
+@pytest.mark.parametrize("child", ["a", ["no hash"], None])
+def test_what_is_no_pid_is_refused_in_the_caller(lab, ask, child):
+    sup = lab.start_dynamic()
+
+    with pytest.raises(TypeError):
+        lab.do(ask(sup.pid, child))
+    assert sup.is_alive()

@@ -21,13 +21,14 @@ from otp import (
     StopReply,
     Timeout,
     gen_server,
+    proc_lib,
     register,
-    spawn_link,
     sys,
     trap_exit,
     unregister,
 )
 from otp.gen_server import enter_loop
+from otp.proc_lib import ProcPid
 
 
 class Noting(GenServer[list]):
@@ -105,7 +106,7 @@ def enter(runtime):
                 register(name, pid)
             await enter_loop(server, list(state), action, name=claim or name)
 
-        pid = runtime.runtime.spawn(body)
+        pid = ProcPid(runtime.runtime, None, body, ())
         return runtime.handle(pid)
 
     return run
@@ -173,7 +174,7 @@ def test_name_that_was_given_away_cannot_be_claimed(runtime):
         unregister("name")
         await enter_loop(Noting(), [], name="name")
 
-    pid = runtime.runtime.spawn(body)
+    pid = ProcPid(runtime.runtime, None, body, ())
     runtime.run_until_idle()
 
     assert pid.exit_reason == "process_not_registered"
@@ -188,7 +189,7 @@ def test_behaviour_cannot_enter_the_loop_of_another(runtime):
             except OtpError as error:
                 return Reply(str(error), state)
 
-    assert "no plain process" in runtime.start(Wrong()).call("wait")
+    assert runtime.start(Wrong()).call("wait") == "process_was_not_started_by_proc_lib"
 
 
 @pytest.mark.otp("gen_server_SUITE", "spec_init_local_registered_parent")
@@ -199,7 +200,7 @@ def test_entered_server_ends_with_its_named_parent(runtime, name):
 
     async def parent():
         register(name, me)
-        pids.append(spawn_link(child))
+        pids.append(proc_lib.spawn_link(child))
         await gen_server.call(pids[0], "state")
         raise ExitError("parent over")
 

@@ -166,7 +166,6 @@ def test_end_of_a_dozing_server_leaves_no_timer(runtime):
 # Time-outs with a message.
 
 
-@pytest.mark.otp("gen_server_SUITE", "start_event_timeout")
 @pytest.mark.parametrize("by", ["plain", "continue"])
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("action", [Timeout, Hibernate])
@@ -181,7 +180,6 @@ def test_init_may_start_a_time_out_of_either_kind(runtime, by, absolute, action)
     assert server.seen == [("message", 3.0)]
 
 
-@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout")
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("absolute", [False, True])
 def test_callbacks_may_start_a_time_out_of_either_kind(runtime, sleeper, way, absolute):
@@ -193,8 +191,6 @@ def test_callbacks_may_start_a_time_out_of_either_kind(runtime, sleeper, way, ab
     assert server.seen[-1] == ("message", 4.0)
 
 
-@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout")
-@pytest.mark.otp("gen_server_SUITE", "start_event_timeout")
 def test_another_message_cancels_a_time_out(runtime):
     server = Sleeper(Timeout(2.0, "message"))
     handle = runtime.start(server)
@@ -205,8 +201,6 @@ def test_another_message_cancels_a_time_out(runtime):
     assert server.seen == []
 
 
-@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout_zero")
-@pytest.mark.otp("gen_server_SUITE", "start_event_timeout_zero")
 @pytest.mark.parametrize("action", [Timeout, Hibernate])
 def test_zero_time_out_comes_before_queued_messages(runtime, sleeper, action):
     handle, server = sleeper

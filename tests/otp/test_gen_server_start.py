@@ -5,12 +5,14 @@ import pytest
 from otp import (
     Address,
     AlreadyStartedError,
+    Continue,
     Down,
     Exit,
     GenServer,
     IgnoredError,
     NoProcessError,
     NoReply,
+    Ok,
     Reply,
     StartError,
     Stop,
@@ -169,10 +171,21 @@ def test_refused_start_leaves_no_message(inside, how, server):
             with pytest.raises(StartError) as caught:
                 await started(how, server(answer, wait_s=1.0))
             seen.append((isinstance(caught.value, IgnoredError), caught.value.reason))
-        messages = [each for each in await mailbox() if not isinstance(each, Down)]
-        return seen, messages
+        return seen, await mailbox(), here.process.monitoring()
 
-    assert inside(body) == ([(True, "ignore"), (False, "no")], [])
+    assert inside(body) == ([(True, "ignore"), (False, "no")], [], ())
+
+
+def test_monitor_of_a_server_that_ended_at_once_tells_why(inside):
+    class Brief(Echo):
+        def handle_continue(self, term, state):
+            return Stop(term, state)
+
+    async def body():
+        pid, ref = gen_server.start_monitor(Brief(Ok(None, Continue("over"))))
+        return await mailbox() == [Down(ref, pid, "over")]
+
+    assert inside(body)
 
 
 @pytest.mark.otp("gen_server_SUITE", "stop5")

@@ -1,7 +1,6 @@
 import pytest
 
 from otp import (
-    CallingSelfError,
     GenServer,
     NoReply,
     ReceiveTimeoutError,
@@ -84,7 +83,6 @@ async def look(timeout_s=0):
 # One request.
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_answer_is_waited_for_and_may_be_there_already(inside, server):
     async def body():
         slow = send_request(server, ("later", 1.0, "slow"))
@@ -94,7 +92,6 @@ def test_answer_is_waited_for_and_may_be_there_already(inside, server):
     assert inside(body) == (Answer("slow"), Answer("quick"))
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_wait_that_timed_out_may_be_repeated(inside, server):
     async def body():
         request = send_request(server, ("later", 1.0, "late"))
@@ -103,7 +100,6 @@ def test_wait_that_timed_out_may_be_repeated(inside, server):
     assert inside(body) == (TIMED_OUT, Answer("late"))
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_receive_that_timed_out_drops_the_answer(inside, server):
     async def body():
         request = send_request(server, ("later", 1.0, "late"))
@@ -112,7 +108,6 @@ def test_receive_that_timed_out_drops_the_answer(inside, server):
     assert inside(body) == (TIMED_OUT, None)
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_deadline_may_be_absolute(runtime, inside, server):
     async def body():
         request = send_request(server, ("later", 9.0, "late"))
@@ -122,7 +117,6 @@ def test_deadline_may_be_absolute(runtime, inside, server):
     assert inside(body) == (TIMED_OUT, 2.0)
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 @pytest.mark.parametrize(
     ("dest", "request_", "reason"),
     [("nobody", "x", "noproc"), ("dead", "x", "noproc"), ("delayed", "stop", "stopped")],
@@ -138,7 +132,6 @@ def test_failure_is_a_result(runtime, inside, server, dest, request_, reason):
     assert inside(body) == Failure(reason, whom)
 
 
-@pytest.mark.otp("gen_server_SUITE", "send_request")
 def test_message_is_checked_for_the_answer(inside, server):
     async def body():
         one, two = send_request(server, "one"), send_request(server, "two")
@@ -162,16 +155,22 @@ def test_answer_is_taken_past_older_messages(inside, server):
     assert inside(body) == (Answer("answer"), Answer("other"))
 
 
-def test_server_cannot_request_something_of_itself(runtime):
-    class Selfish(Delayed):
-        def handle_call(self, request, from_, state):
-            try:
-                send_request(self.pid, request)
-            except CallingSelfError as error:
-                return Reply(error.cause, state)
-            return Reply(None, state)
+def test_server_may_request_something_of_itself_for_later(runtime):
+    seen = []
 
-    assert runtime.start(Selfish()).call("x") == "calling_self"
+    class Selfish(Delayed):
+        def handle_cast(self, request, state):
+            seen.append(send_request(self.pid, request))
+            return NoReply(state)
+
+        def handle_info(self, message, state):
+            seen.append(check_response(message, seen[0]))
+            return NoReply(state)
+
+    runtime.start(Selfish()).cast("x")
+    runtime.run_until_idle()
+
+    assert seen[1:] == [Answer("x")]
 
 
 # Collections.
@@ -304,7 +303,6 @@ def test_answer_comes_as_a_message_to_a_server_that_goes_on(runtime, server):
 # Several nodes.
 
 
-@pytest.mark.otp("gen_server_SUITE", "multicall")
 def test_multi_call_tells_replies_and_bad_nodes(runtime, inside, server):
     here = runtime.runtime.node
 
@@ -318,7 +316,6 @@ def test_multi_call_tells_replies_and_bad_nodes(runtime, inside, server):
     assert inside(body) == (([(here, "x")], ["nowhere"]), ([], [here]), ([], [here]))
 
 
-@pytest.mark.otp("gen_server_SUITE", "abcast")
 def test_abcast_reaches_the_name_here_and_nothing_elsewhere(runtime, inside):
     class Casts(Delayed):
         seen = ()

@@ -141,6 +141,7 @@ def test_killed_supervisor_takes_its_children_with_it(lab):
 @pytest.mark.otp("supervisor_SUITE", "child_adm")
 def test_one_child_through_all_management_calls(lab):
     sup = lab.start(lab.spec("a"))
+    assert sup.pid.hibernated
     a = lab.pid(sup, "a")
     with pytest.raises(AlreadyStartedError) as running:
         lab.do(supervisor.start_child(sup.pid, lab.spec("a")))

@@ -92,6 +92,12 @@ act(manage, Pid, Call) ->
     end.
 
 manage(Pid, {start_child, Child}) -> supervisor:start_child(Pid, spec(Child));
+manage(Pid, {start_instance, Id, Worker}) -> supervisor:start_child(Pid, [{Id, Worker}]);
+manage(Pid, {terminate_instance, Id}) ->
+    case ask({pid, Id}) of
+        none -> supervisor:terminate_child(Pid, Id);
+        Instance -> supervisor:terminate_child(Pid, Instance)
+    end;
 manage(Pid, {terminate_child, Id}) -> supervisor:terminate_child(Pid, Id);
 manage(Pid, {restart_child, Id}) -> supervisor:restart_child(Pid, Id);
 manage(Pid, {delete_child, Id}) -> supervisor:delete_child(Pid, Id);
@@ -103,7 +109,7 @@ manage(Pid, count_children) ->
 answer({ok, Pid}) -> [ok, who(Pid)];
 answer({error, {already_started, Pid}}) -> [already_started, who(Pid)];
 answer({error, {Reason, {child, _, _, _, _, _, _, _, _}}}) -> [start_error, reason(Reason)];
-answer({error, Word}) when Word =:= already_present; Word =:= not_found; Word =:= running; Word =:= restarting -> Word;
+answer({error, Word}) when Word =:= already_present; Word =:= not_found; Word =:= running; Word =:= restarting; Word =:= simple_one_for_one -> Word;
 answer({error, Reason}) -> [start_error, reason(Reason)];
 answer(Other) -> Other.
 
@@ -118,7 +124,7 @@ alive(Id) ->
 
 %% Starting.
 
-start({child, Id, _, _, _, {sup, _, _, _, _, _} = Sup}) -> start_sup({Id, Sup}).
+start({child, Id, _, _, _, Sup}) -> start_sup({Id, Sup}).
 
 start_sup({Id, Sup}) -> supervisor:start_link(?MODULE, {Id, Sup}).
 
@@ -133,6 +139,10 @@ init({Id, {sup, Strategy, Intensity, Period, Auto, Children}}) ->
     ask({born, self(), Id}),
     Flags = #{strategy => Strategy, intensity => Intensity, period => Period, auto_shutdown => Auto},
     {ok, {Flags, [spec(Child) || Child <- Children]}};
+init({Id, {simple, Intensity, Period, {Restart, Shutdown}}}) ->
+    ask({born, self(), Id}),
+    Template = #{id => t, start => {?MODULE, start_worker, []}, restart => Restart, shutdown => Shutdown},
+    {ok, {#{strategy => simple_one_for_one, intensity => Intensity, period => Period}, [Template]}};
 init({Id, {worker, Fates, Trap, Stop}}) ->
     Nth = ask({attempt, Id}),
     Fate = case Nth =< length(Fates) of true -> lists:nth(Nth, Fates); false -> ok end,

@@ -1,7 +1,7 @@
 """Random scenarios of supervision, run on the BEAM and on us: the same starts, stops, reasons and answers.
 
 By hand: python -m tests.otp.beam.supervision --scenarios 5000 --seed 7
-A scenario is a term: the tree's root as a child, and the steps; `beam_supervision.erl` reads the same.
+`scenarios` makes them; `beam_supervision.erl` is the same as the stage here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from otp import (
@@ -38,6 +37,7 @@ from otp import (
     Raised,
     Reply,
     Restart,
+    SimpleOneForOneError,
     StartChildError,
     StartError,
     Stop,
@@ -50,17 +50,10 @@ from otp import (
 )
 from otp.testing import VirtualRuntime
 from tests.otp.beam.beam import ask_beam, plain
+from tests.otp.beam.scenarios import Scenario, Term, generate
 
-__all__ = ["compare", "generate"]
+__all__ = ["Compared", "compare"]
 
-Term = Any
-Scenario = tuple[Term, list[Term]]
-REASONS: list[Term] = ["normal", "shutdown", ("shutdown", "done"), "oops", "killed", ("a", "pair")]
-# Of one that ends just after its init, while others go on: where it would write a report, and beside a second
-# supervisor, OTP promises no order.
-CLEAN: list[Term] = ["normal", "shutdown", ("shutdown", "done")]
-SHUTDOWNS: list[Term] = ["brutal_kill", 20, 5000, "infinity"]
-STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
 # A slow stop must not move the clock of the restart window on, as it does not on the BEAM's side: its 20 ms are
 # a microsecond here, and every step begins half a millisecond after a full one.
 SLOW_S = 1e-6
@@ -70,121 +63,8 @@ REFUSALS: dict[type[Exception], str] = {
     NotFoundError: "not_found",
     ChildRunningError: "running",
     ChildRestartingError: "restarting",
+    SimpleOneForOneError: "simple_one_for_one",
 }
-
-
-# The generator.
-
-
-class Generator:
-    """Makes one scenario."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.levels = random.choice([1, 1, 2, 3])
-        self.workers: list[str] = []
-        self.supervisors: dict[str, list[str]] = {}
-
-    def scenario(self) -> Scenario:
-        root = ("child", "root", "temporary", "infinity", False, self.sup("root", 1))
-        steps = [self.step() for _ in range(self.random.randint(4, 16))]
-        return root, [*steps, ("stop", self.random.choice(["shutdown", "normal", "oops"]))]
-
-    def sup(self, name: str, level: int) -> Term:
-        pick = self.random
-        auto = pick.choice(["never", "never", "any_significant", "all_significant"])
-        children = self.supervisors[name] = []
-        number = pick.choice([1, 2, 3, 3, 4])
-        specs = [self.child(name, f"{name}{index}", level, auto) for index in range(number)]
-        children.extend(spec[1] for spec in specs)
-        return (
-            "sup",
-            pick.choice(STRATEGIES),
-            pick.choice([0, 1, 1, 2, 3, 10]),
-            pick.choice([1, 2, 5, 1000]),
-            auto,
-            specs,
-        )
-
-    def child(self, parent: str, name: str, level: int, auto: str) -> Term:
-        pick = self.random
-        name = name.replace("root", "c")
-        restart = pick.choice(["permanent", "permanent", "transient", "temporary"])
-        significant = auto != "never" and restart != "permanent" and pick.random() < 0.5
-        if level < self.levels and pick.random() < 0.4:
-            return ("child", name, restart, "infinity", significant, self.sup(name, level + 1))
-        self.workers.append(name)
-        shutdown = pick.choice(SHUTDOWNS)
-        return ("child", name, restart, shutdown, significant, self.worker(shutdown))
-
-    def worker(self, shutdown: Term) -> Term:
-        pick = self.random
-        stops: list[Term] = ["quick", "quick", ("exit", pick.choice(REASONS))]
-        if shutdown in {"brutal_kill", 20}:
-            stops.append("stubborn")
-        fates = [self.fate() for _ in range(pick.choice([0, 0, 0, 2, 4]))]
-        return ("worker", fates, pick.random() < 0.6, pick.choice(stops))
-
-    def fate(self) -> Term:
-        pick = self.random
-        bads: list[Term] = ["ignore", "raise", ("fail", pick.choice(REASONS))]
-        if self.levels == 1:
-            bads.append(("then_exit", pick.choice(CLEAN)))
-        bad = pick.choice(bads)
-        return pick.choice(["ok", "ok", bad])
-
-    def step(self) -> Term:
-        pick = self.random
-        sup = pick.choice(list(self.supervisors))
-        worker = pick.choice(self.workers) if self.workers else "nobody"
-        what = pick.choices(
-            ["crash", "raise", "signal", "kill", "kills", "kill_sup", "unlink", "pass", "manage"],
-            [6, 1, 2, 3, 2, 1, 0.3, 3, 7],
-        )[0]
-        match what:
-            case "crash" | "signal" | "raise" | "unlink":
-                return (what, worker, pick.choice(REASONS))
-            case "kill":
-                return ("kill", [worker])
-            case "kills":
-                mine = [name for name in self.supervisors[sup] if name in self.workers]
-                return ("kill", pick.sample(mine, min(2, len(mine))))
-            case "kill_sup":
-                return ("kill", [sup])
-            case "pass":
-                return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
-        return ("manage", sup, self.call(sup))
-
-    def call(self, sup: str) -> Term:
-        pick = self.random
-        children = self.supervisors[sup]
-        child = pick.choice([*children, *children, "nobody"])
-        what = pick.choice(
-            ["start_child", "terminate_child", "restart_child", "delete_child", "list", "count"]
-        )
-        if what == "list":
-            return "which_children"
-        if what == "count":
-            return "count_children"
-        if what != "start_child":
-            return (what, child)
-        name = pick.choice([child, f"{sup}_{len(children)}".replace("root", "c")])
-        if name == "nobody" or name in self.supervisors:
-            name = f"{sup}_x"
-        restart = pick.choice(["permanent", "transient", "temporary"])
-        shutdown = pick.choice(SHUTDOWNS)
-        if name not in children:
-            children.append(name)
-            self.workers.append(name)
-        return (what, ("child", name, restart, shutdown, False, self.worker(shutdown)))
-
-
-def generate(number: int, seed: int) -> list[Scenario]:
-    """Make scenarios; the same for the same seed."""
-    return [Generator(Random(f"{seed}/{index}")).scenario() for index in range(number)]
-
-
-# The same on us.
 
 
 class Worker(GenServer[str]):
@@ -254,8 +134,10 @@ class TracedSupervisor(Supervisor):
         self.body = body
 
     def init(self) -> Any:
-        _, strategy, intensity, period, auto, children = self.body
         self.stage.born(self.name, self_pid())
+        if self.body[0] == "simple":
+            return self.simple()
+        _, strategy, intensity, period, auto, children = self.body
         flags = SupervisorFlags(
             strategy=Strategy(strategy),
             intensity=intensity,
@@ -263,6 +145,18 @@ class TracedSupervisor(Supervisor):
             auto_shutdown=AutoShutdown(auto),
         )
         return flags, [self.stage.spec(child) for child in children]
+
+    def simple(self) -> Any:
+        _, intensity, period, (restart, shutdown) = self.body
+        flags = SupervisorFlags(
+            strategy=Strategy.SIMPLE_ONE_FOR_ONE, intensity=intensity, period_s=period
+        )
+
+        def start(name: str, body: Term) -> Pid:
+            return gen_server.start_link(Worker(self.stage, name, body))
+
+        template = ChildSpec("t", start, restart=Restart(restart), shutdown_s=seconds(shutdown))
+        return flags, [template]
 
 
 class Stage:
@@ -311,16 +205,11 @@ class Stage:
                 return supervisor.start_link(TracedSupervisor(self, name, body))
             return gen_server.start_link(Worker(self, name, body))
 
-        shutdowns = {"brutal_kill": BRUTAL_KILL, "infinity": INFINITY}
         return ChildSpec(
             name,
             start,
             restart=Restart(restart),
-            shutdown_s=shutdowns[shutdown]
-            if isinstance(shutdown, str)
-            else SLOW_S
-            if shutdown == 20
-            else shutdown / 1000,
+            shutdown_s=seconds(shutdown),
             type=ChildType.SUPERVISOR if body[0] == "sup" else ChildType.WORKER,
             significant=significant,
         )
@@ -381,17 +270,16 @@ class Stage:
                 return ("ok", self.who(await supervisor.start_child(sup, self.spec(child))))
             case ("restart_child", name):
                 return ("ok", self.who(await supervisor.restart_child(sup, name)))
-            case ("terminate_child", name):
-                await supervisor.terminate_child(sup, name)
-                return "ok"
-            case ("delete_child", name):
-                await supervisor.delete_child(sup, name)
+            case ("start_instance", name, body):
+                return ("ok", self.who(await supervisor.start_child(sup, [name, body])))
+            case (_, name):
+                await self.apply(sup, call[0], name)
                 return "ok"
             case "which_children":
                 infos = await supervisor.which_children(sup)
                 return [
                     (
-                        info.id,
+                        info.id or "undefined",
                         "restarting" if info.restarting else self.who(info.pid),
                         info.type.value,
                     )
@@ -399,6 +287,15 @@ class Stage:
                 ]
         counts = await supervisor.count_children(sup)
         return (counts.specs, counts.active, counts.supervisors, counts.workers)
+
+    async def apply(self, sup: Pid, what: str, name: str) -> None:
+        if what == "terminate_child":
+            await supervisor.terminate_child(sup, name)
+        elif what == "delete_child":
+            await supervisor.delete_child(sup, name)
+        else:
+            known = self.latest.get(name)
+            await supervisor.terminate_child(sup, name if known is None else known[1])
 
     def who(self, pid: Pid | None) -> Term:
         return "undefined" if pid is None else self.names[pid]
@@ -423,6 +320,14 @@ class Stage:
         self.events.append(event)
 
 
+def seconds(shutdown: Term) -> Any:
+    """Turn a shutdown into ours."""
+    if shutdown == 20:
+        return SLOW_S
+    words = {"brutal_kill": BRUTAL_KILL, "infinity": INFINITY}
+    return words[shutdown] if isinstance(shutdown, str) else shutdown / 1000
+
+
 def shown(reason: Term) -> Term:
     """Leave the stack out of a reason."""
     if isinstance(reason, Raised):
@@ -434,22 +339,24 @@ def shown(reason: Term) -> Term:
 
 
 def comparable(scenario: Scenario, seen: list[Any]) -> list[Any]:
-    """Leave out what OTP does not promise: the order among the children of a killed supervisor."""
+    """Leave out what OTP does not promise: the order among the children of a killed or simple supervisor."""
+    simple = scenario[0][5][0] == "simple"
     supervisors = set(supervisors_of(scenario[0]))
     result = []
     for step, (answer, observed) in zip([("start",), *scenario[1]], seen, strict=True):
         events = observed
-        if step[0] == "kill" and supervisors.intersection(step[1]):
+        listed = simple and step[-1] == "which_children" and answer != "dead"
+        if simple or (step[0] == "kill" and supervisors.intersection(step[1])):
             starts = [event for event in events if event[0] == "start"]
             others = sorted((event for event in events if event[0] != "start"), key=repr)
             events = starts + others
-        result.append([answer, events])
+        result.append([sorted(answer, key=repr) if listed else answer, events])
     return result
 
 
 def supervisors_of(child: Term) -> list[str]:
     if child[5][0] != "sup":
-        return []
+        return ["root"] if child[5][0] == "simple" else []
     return [child[1], *(name for inner in child[5][5] for name in supervisors_of(inner))]
 
 
