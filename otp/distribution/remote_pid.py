@@ -46,6 +46,7 @@ class RemotePid(Pid):
     ) -> None:
         _prepare(self, runtime)
         self.status = IDLE  # as far as one can know
+        self.trapping = True  # what ends here does not end it here: no neighbour in crash reports
         self.serial = to if isinstance(to, int) else 0
         self.node = node
         self.incarnation = incarnation
@@ -55,6 +56,11 @@ class RemotePid(Pid):
 
     def __repr__(self) -> str:
         return f"<{self.to} at {self.node}>"
+
+    @property
+    def initial_call(self) -> str:  # type: ignore[override]  # computed, as a gen_server's
+        """Say where it is: what it runs is not known."""
+        return f"a process of {self.node}"
 
     @property
     def name(self) -> str:
@@ -155,6 +161,8 @@ class _GonePid(Pid):
     """A process of this runtime that has ended and been forgotten; its pid has come back from another node."""
 
     __slots__ = ()
+
+    initial_call = "a process that has ended"
 
 
 def gone_pid(runtime: Runtime, serial: int) -> Pid:

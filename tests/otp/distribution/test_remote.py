@@ -5,7 +5,16 @@ from enum import Enum
 import msgspec
 import pytest
 
-from otp import CallError, CallTimeoutError, NameTakenError, NoProcessError, Runtime, gen_server
+from otp import (
+    CallError,
+    CallTimeoutError,
+    NameTakenError,
+    NoProcessError,
+    Runtime,
+    gen_server,
+    process_info,
+    sys,
+)
 from otp.distribution import peer
 from otp.distribution.remote import NodeLinks, OutboxFullError, RemotePid, UncrossableError
 from otp.errors import OtpError
@@ -267,6 +276,25 @@ async def test_server_on_other_node_is_stopped(ann, bob):
     reason = await bob.exited(bob.runtime.spawn(body))
 
     assert (reason, ends, server.exit_reason) == ("normal", ["stopped"], "shutdown")
+
+
+async def test_sys_looks_into_a_process_on_another_node(ann, bob):
+    ann.start("server")
+    there = OnNode("server", "ann")
+    ends = []
+
+    async def body():
+        await sys.suspend(there)
+        gen_server.cast(there, "hello")
+        ends.append(await sys.get_state(there))
+        await sys.resume(there)
+        ends.append(await sys.get_state(there))
+        ends.append(await gen_server.call(there, ("pid",)))
+
+    await bob.exited(bob.runtime.spawn(body))
+
+    assert ends[:2] == [[], ["hello"]]
+    assert process_info(ends[2]).initial_call == "a process of ann"
 
 
 async def test_request_is_answered_while_the_sender_goes_on(ann, bob):

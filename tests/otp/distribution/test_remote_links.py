@@ -1,6 +1,6 @@
 import pytest
 
-from otp import CallError, Raised
+from otp import CallError, CrashReport, Raised
 from otp.distribution.remote import Opaque, RemoteError
 from otp.node_names import OnNode
 
@@ -250,6 +250,20 @@ async def test_exception_crosses_as_a_reason(ann, bob, far, near):
     assert isinstance(reason.error, RemoteError)
     assert reason.error.type_name == "ValueError"
     assert reason.stack[-1][2] == "do_run"
+
+
+async def test_crash_is_reported_without_neighbours_elsewhere(ann, bob, far, near):
+    reports = []
+    bob.runtime.reports.subscribe(reports.append)
+    crashing = bob.start()
+    await bob.ask(near, "link", far)
+    await bob.ask(crashing, "link", far)
+
+    crashing.call(("run", int, "x"))
+
+    assert (await bob.got(near, 1))[0][2].error.type_name == "ValueError"
+    (crash,) = (report for report in reports if isinstance(report, CrashReport))
+    assert (crash.links, crash.neighbours) == ((repr(far),), ())
 
 
 async def test_reason_that_cannot_cross_is_told_as_opaque(ann, bob, far, near):
