@@ -357,3 +357,18 @@ async def test_both_nodes_may_dial(new_node):
 
     assert await two.ask(OnNode("server", "one"), "echo", 1) == 1
     assert one.links.nodes() == ["two"]
+
+
+async def test_refused_timer_message_leaves_the_other_timers_alone(ann, bob):
+    ann.start("server")
+    remote = await bob.ask(OnNode("server", "ann"), "pid")
+    errors = []
+    bob.runtime.loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    bob.runtime.send_after(remote, 0.0, object())
+    bob.runtime.send_after(remote, 0.0, "next")
+    bob.runtime.send_after(remote, 0.01, "later")
+    await asyncio.sleep(0.05)
+
+    assert await bob.ask(remote, "got") == ("next", "later")
+    assert [type(error) for error in errors] == [UncrossableError]
