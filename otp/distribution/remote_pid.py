@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from otp.distribution.peer import Asked, Peer
 from otp.envelope import CALL, DEAD, IDLE, SYSTEM, Envelope
+from otp.errors import OtpError
 from otp.exit_reason import NOPROC
 from otp.process import DeadLetters, Pid, Rare, Watcher
 from otp.waiting import From
@@ -95,7 +96,14 @@ class RemotePid(Pid):
             peer.tell(kind, self.to, envelope[1])
 
     def add_link(self, other: Pid) -> None:
-        """Link `other`, a process of this runtime, to it."""
+        """Link `other`, a process of this runtime, to it.
+
+        Raises:
+            OtpError: this is a name (OTP's badarg).
+        """
+        if isinstance(self.to, str):
+            other.drop_link(self)
+            raise OtpError(f"a link takes a pid, and {self!r} is a name")
         peer = self._peer()
         if isinstance(peer, Peer):
             peer.link(other, self)

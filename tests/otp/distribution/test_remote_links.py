@@ -2,6 +2,7 @@ import pytest
 
 from otp import CallError, CrashReport, Raised
 from otp.distribution.remote import Opaque, RemoteError
+from otp.errors import OtpError
 from otp.node_names import OnNode
 
 
@@ -128,6 +129,15 @@ async def test_exit_of_an_older_link_is_not_taken_for_the_new_one(ann, bob, far,
     assert await bob.got(near, 1) == (("EXIT", far, "noproc"),)
     await settled(ann, bob)
     assert len(await bob.ask(near, "got")) == 1
+
+
+async def test_link_to_a_name_elsewhere_is_refused(bob, far, near):
+    name = bob.runtime.whereis(OnNode("far", "ann"))
+
+    with pytest.raises(OtpError, match="takes a pid"):
+        near.link(name)
+
+    assert near.linked() == ()
 
 
 async def test_link_to_the_dead_fires_noproc(ann, bob, far, near):
