@@ -73,17 +73,19 @@ class TimerQueue:
     def fire(self) -> None:
         """Tell everybody whose time has come, in order of deadline, then of start."""
         now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
-            timer = heapq.heappop(self._heap)[2]
-            target, timer.target = timer.target, None
-            if target is None:
-                self._cancelled -= 1
-            else:
-                target.expired()
-        self._drop_cancelled_head()
-        self._armed_at = self._heap[0][0] if self._heap else None
-        if self._armed_at is not None:
-            self._arm(self._armed_at)
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                timer = heapq.heappop(self._heap)[2]
+                target, timer.target = timer.target, None
+                if target is None:
+                    self._cancelled -= 1
+                else:
+                    target.expired()
+        finally:  # a message to another node may be refused when it is sent: the other timers go on
+            self._drop_cancelled_head()
+            self._armed_at = self._heap[0][0] if self._heap else None
+            if self._armed_at is not None:
+                self._arm(self._armed_at)
 
     def _drop_cancelled_head(self) -> None:
         while self._heap and self._heap[0][2].target is None:

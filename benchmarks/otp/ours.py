@@ -1,6 +1,6 @@
 """The benchmark's rows on our runtime: python -m benchmarks.otp.ours ROW NUMBER REPEATS, prints a JSON list.
 
-Standard library only, but for `remote_cast`, whose link needs msgspec.
+Standard library only. The row `remote_cast`, whose links need msgspec, is in `node_casts`.
 """
 
 from __future__ import annotations

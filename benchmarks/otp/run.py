@@ -82,7 +82,7 @@ class Bench:
         if python != sys.executable:
             return []  # the link's msgspec is in our own environment only
         return _python(
-            python, "benchmarks.otp.ours_remote", str(self.folder / "socket"), number, repeats
+            python, "benchmarks.otp.node_casts", str(self.folder / "socket"), number, repeats
         )
 
     def asyncio(self, row: Row, number: int, repeats: int) -> list[float]:

@@ -310,7 +310,7 @@ class Peer:
             if self._ended:
                 return
             if not self._introduced:
-                self._take_introduction(word, *rest)
+                self._take_introduction(word, rest[0])
                 continue
             take = self._words.get(word)
             if take is None:

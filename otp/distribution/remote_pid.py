@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from otp.distribution.peer import Asked, Peer
 from otp.envelope import CALL, DEAD, IDLE, SYSTEM, Envelope
+from otp.errors import OtpError
 from otp.exit_reason import NOPROC
 from otp.process import DeadLetters, Pid, Rare, Watcher
 from otp.waiting import From
@@ -46,6 +47,7 @@ class RemotePid(Pid):
     ) -> None:
         _prepare(self, runtime)
         self.status = IDLE  # as far as one can know
+        self.trapping = True  # what ends here does not end it here: no neighbour in crash reports
         self.serial = to if isinstance(to, int) else 0
         self.node = node
         self.incarnation = incarnation
@@ -55,6 +57,11 @@ class RemotePid(Pid):
 
     def __repr__(self) -> str:
         return f"<{self.to} at {self.node}>"
+
+    @property
+    def initial_call(self) -> str:  # type: ignore[override]  # computed, as a gen_server's
+        """Say where it is: what it runs is not known."""
+        return f"a process of {self.node}"
 
     @property
     def name(self) -> str:
@@ -89,7 +96,14 @@ class RemotePid(Pid):
             peer.tell(kind, self.to, envelope[1])
 
     def add_link(self, other: Pid) -> None:
-        """Link `other`, a process of this runtime, to it."""
+        """Link `other`, a process of this runtime, to it.
+
+        Raises:
+            OtpError: this is a name (OTP's badarg).
+        """
+        if isinstance(self.to, str):
+            other.drop_link(self)
+            raise OtpError(f"a link takes a pid, and {self!r} is a name")
         peer = self._peer()
         if isinstance(peer, Peer):
             peer.link(other, self)
@@ -155,6 +169,8 @@ class _GonePid(Pid):
     """A process of this runtime that has ended and been forgotten; its pid has come back from another node."""
 
     __slots__ = ()
+
+    initial_call = "a process that has ended"
 
 
 def gone_pid(runtime: Runtime, serial: int) -> Pid:

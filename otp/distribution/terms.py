@@ -26,6 +26,7 @@ from otp.exit_reason import Raised
 from otp.node_names import OnNode
 from otp.process import Exit, Pid
 from otp.reports import bounded_text
+from otp.sys_process import FailedCallback
 
 __all__ = [
     "Book",
@@ -128,7 +129,7 @@ class Terms:
         self.book = book
         self.shapes: dict[type, _Shape] = {}
         self._named: dict[str, _Shape] = {}
-        self.register((Exit, OnNode, Opaque))
+        self.register((Exit, FailedCallback, OnNode, Opaque))
 
     def register(self, types: Iterable[type]) -> None:
         """Let instances of these types cross, to nodes that have registered them as well.
