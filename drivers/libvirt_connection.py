@@ -54,7 +54,7 @@ def open_connection(uri: str, old: libvirt.virConnect | None) -> libvirt.virConn
         UnreachableError: nobody answers at `uri`.
         DeniedError: the credentials are refused.
     """
-    if old is not None and old.isAlive():
+    if old is not None and _is_alive(old):
         return old
     _start_events()
     if old is not None:
@@ -89,6 +89,13 @@ def wrapped(error: libvirt.libvirtError, subject: str, *, begun: bool) -> Driver
     ):
         meaning = OutcomeUnknownError if begun else UnreachableError
     return meaning(f"{subject}: {error.get_error_message() or error}")
+
+
+def _is_alive(connection: libvirt.virConnect) -> bool:
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False  # closed by an earlier try, which then found nobody
 
 
 def _keep_alive(connection: libvirt.virConnect) -> None:

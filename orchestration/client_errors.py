@@ -48,9 +48,9 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     red, cyan, bold, plain = (RED, CYAN, BOLD, PLAIN) if color else ("", "", "", "")
     lines = [f"{red}error[{problem.code}]{plain}{bold}: {problem.title}{plain}"]
     if problem.detail:
-        lines.append(f"  --> {problem.detail}")
+        lines.append(f"  --> {_plain(problem.detail)}")
     for item in problem.errors[:MAX_SHOWN]:
-        lines.append(f"  {_shown(item)}")
+        lines.append(f"  {_plain(_shown(item))}")
         if item.get("hint"):
             lines.append(f"    = {cyan}hint{plain}: {item['hint']}")
     if len(problem.errors) > MAX_SHOWN:
@@ -58,6 +58,11 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     if problem.hint:
         lines.append(f"  = {cyan}hint{plain}: {problem.hint}")
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Take out what could drive the terminal: a device's words may be in it."""
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
 
 
 def _shown(item: dict[str, object]) -> str:

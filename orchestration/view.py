@@ -150,12 +150,17 @@ class ResourceView:
     def hold(self, desired: dict[str, object] | None) -> None:
         """Note the state to hold from now on."""
         self.desired = desired
+        self._compare()
 
     def see(self, observed: dict[str, object], *, exists: bool, now: float) -> None:
         """Note what the device looks like."""
         self.observed, self.exists, self.observed_at = observed, exists, now
-        held = observed if exists else {}
-        self.in_sync = None if self.desired is None else held == self.desired
+        self._compare()
+
+    def _compare(self) -> None:
+        held = self.observed if self.exists else {}
+        is_known = self.desired is not None and self.observed_at is not None
+        self.in_sync = held == self.desired if is_known else None
 
     def queued_before(self, seq: int) -> int:
         """Unfinished units in front of the one with number `seq`."""

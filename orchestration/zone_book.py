@@ -164,7 +164,7 @@ class ZoneBook:
         if unit.state is _PENDING:
             self._go(unit, Verdict(UnitState.CANCELLED, "cancelled before it began"))
             return "done"
-        resource = self._view.resources.get(unit.lane.path) or self._leaving[unit.lane.path]
+        resource = self._owner(unit.lane)
         if not unit.cancelling:
             unit.cancelling = True
             self.changes.cancels.append(unit.seq)
@@ -190,9 +190,12 @@ class ZoneBook:
         """Follow an `apply`: these resources are to go, and what waits for them ends."""
         paths: dict[str, tuple[PodView, list[str]]] = {}
         for resource in removed:
+            forerunner = self._left(resource.pod, resource.path)
             self._leaving[resource.path] = resource
             self._dirty.pop(resource.path, None)
             self._cancel_waiting(resource)
+            if forerunner is not None:  # this one has not come to the pod: all its units waited
+                self._leaving[resource.path] = forerunner
             paths.setdefault(resource.pod.path, (resource.pod, []))[1].append(resource.path)
         for pod, names in paths.values():
             if pod.path in self._view.pods and pod.is_live:
@@ -288,11 +291,11 @@ class ZoneBook:
     def _believe(self, pod: PodView, inventory: Inventory) -> None:
         there = set()
         for each in inventory.resources:
-            there.add(each.path)
             resource = pod.resources.get(each.path)
-            if resource is None:
+            if resource is None or self._left(pod, each.path) is not None:
                 self.outbox.append((pod, Retire(self._view.revision, (each.path,))))
                 continue
+            there.add(each.path)
             resource.take_epoch(each.epoch)
             self._believe_state(resource, each.state)
             resource.is_open = each.state in ("ready", "executing")
@@ -334,7 +337,8 @@ class ZoneBook:
 
     def _report(self, pod: PodView, body: ReportBody) -> None:
         path = getattr(body, "path", "")
-        resource = pod.resources.get(path) or self._leaving.get(path)
+        # Until the pod has said `Retired`, it speaks of the one that leaves, not of a later one of that name.
+        resource = self._left(pod, path) or pod.resources.get(path)
         if resource is None or getattr(body, "epoch", resource.epoch) < resource.epoch:
             self.late += 1
             return
@@ -349,6 +353,18 @@ class ZoneBook:
                 self._crashed(resource, body)
             case _:
                 self._rare(resource, body)
+
+    def _left(self, pod: PodView, path: str) -> ResourceView | None:
+        """The resource of this name that is about to leave this pod."""
+        resource = self._leaving.get(path)
+        return resource if resource is not None and resource.pod is pod else None
+
+    def _owner(self, lane: Lane) -> ResourceView:
+        """The resource whose units these are: one that leaves, or the present one of that name."""
+        leaving = self._leaving.get(lane.path)
+        if leaving is not None and leaving.lane is lane:
+            return leaving
+        return self._view.resources[lane.path]
 
     def _rare(self, resource: ResourceView, body: ReportBody) -> None:
         match body:
@@ -614,7 +630,7 @@ class ZoneBook:
         """Carry out a verdict: memory now, the journal with the next commit."""
         lane = unit.lane
         assert lane is not None, f"{unit.id} is over"
-        resource = self._view.resources.get(lane.path) or self._leaving[lane.path]
+        resource = self._owner(lane)
         if verdict.state is not unit.state:
             self._count(resource, unit.state, -1)
             self._count(resource, verdict.state, 1)

@@ -438,13 +438,13 @@ def test_submit_that_is_waited_for_and_fails_exits_3(run, live):
     def fail() -> None:
         while "u-000001" not in live.orchestrator.records:
             time.sleep(0.01)
-        live.run(live.orchestrator.finish("u-000001", UnitState.FAILED, "no such image"))
+        live.run(live.orchestrator.finish("u-000001", UnitState.FAILED, "no such \x1b[2Jimage"))
 
     threading.Thread(target=fail).start()
     ended = run("submit", "work", VM, "create", "--wait=20s")
 
     assert (ended.status, ended.out) == (3, "u-000001\n")
-    assert "u-000001 failed: no such image" in ended.err
+    assert "u-000001 failed: no such  [2Jimage" in ended.err
 
 
 def test_submit_whose_wait_is_over_exits_124(run, live):

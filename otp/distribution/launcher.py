@@ -14,6 +14,7 @@ that has been stopped, so that the whole ends rather than lingers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import asyncio
 import fcntl
 import logging
@@ -316,8 +317,9 @@ def _again(options: Options, lived_s: float) -> NoReturn:
 
 
 def _execute(changes: dict[str, str]) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # no room for a log is no reason not to go on
+        sys.stdout.flush()
+        sys.stderr.flush()
     os.execve(  # noqa: S606 - this very program
         sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **changes}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
@@ -21,6 +22,7 @@ from drivers.contract import (
     StaleEpochError,
     Step,
     StepContext,
+    UnreachableError,
 )
 from drivers.libvirt_domain import LibvirtDriver
 from drivers.libvirt_marks import KEYS_REMEMBERED, Marks, read_marks, write_marks
@@ -234,3 +236,22 @@ def test_missing_libvirtd_names_the_package(tmp_path, monkeypatch):
 
     with pytest.raises(libvirtd_private.LibvirtdError, match="apt-get install"):
         libvirtd_private.start(tmp_path)
+
+
+async def test_driver_finds_a_libvirtd_that_was_killed_and_came_back(tmp_path):
+    first = libvirtd_private.start(tmp_path)
+    driver = LibvirtDriver(first.uri)
+    await driver.open(5.0)
+    os.kill(first.pid, signal.SIGKILL)
+    first.stop()
+    for _ in range(3):  # whatever a try leaves behind must not spoil the next one
+        with pytest.raises(UnreachableError):
+            await driver.open(5.0)
+
+    second = libvirtd_private.start(tmp_path)
+    try:
+        await driver.open(5.0)
+        assert not (await driver.observe(REF, 5.0)).exists
+    finally:
+        await driver.close()
+        second.stop()

@@ -32,6 +32,7 @@ from rpc.messages import (
     Inventory,
     NodeLost,
     PodStats,
+    Progress,
     Ready,
     Report,
     ResourceInventory,
@@ -123,6 +124,7 @@ class Node:
         self.messages = []
         self.link = None
         self.on_dispatch = self.succeed
+        self.retires_by_hand = False
         self._grown = asyncio.Event()
         incarnation = secrets.token_hex(4)
         self.dialer = Dialer(
@@ -163,12 +165,15 @@ class Node:
                     self.revision = revision
                     self.define(resources)
                 case Retire(_, paths):
-                    for path in paths:
-                        self.resources.pop(path, None)
-                        self.report(Retired(path, ()))
+                    self.retire(paths)
                 case Dispatch():
                     self.on_dispatch(message)
         self._grown.set()
+
+    def retire(self, paths):
+        for path in () if self.retires_by_hand else paths:
+            self.resources.pop(path, None)
+            self.report(Retired(path, ()))
 
     def define(self, resources):
         for each in resources:
@@ -678,6 +683,75 @@ async def test_apply_that_would_lose_work_needs_leave_and_then_ends_it(tier):
     assert [(change.action, change.queued) for change in plan.changes] == [("destroy", 1)]
     assert (problem.status, problem.errors[0]["pending"]) == (409, 1)
     assert await ended(tier.service, unit) == ["cancelled"]
+
+
+async def test_resource_that_comes_back_while_it_leaves_waits_for_its_forerunner(tier):
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    _, pod = await tier.automation(RACK)
+    await shown(lambda: tier.service.pods()[0].ready == 2)
+    pod.retires_by_hand = True
+    pod.on_dispatch = pod.hold
+    first, behind = await tier.service.submit([spec(), spec()])
+    await pod.saw(Dispatch, 2)
+
+    await tier.service.apply(infrastructure("vm-2"), None, True)
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    (later,) = await tier.service.submit([spec()])
+    await pod.saw(Retire)
+    dispatches = [each for each in pod.messages if isinstance(each, Dispatch)]
+    pod.finish(dispatches[0], "succeeded")
+    pod.on_dispatch = pod.succeed
+    pod.report(Retired(f"{RACK}/vm-1", (behind.id,)))
+    pod.resources[f"{RACK}/vm-1"] = (*pod.epoch, 2)
+    pod.report(Ready(f"{RACK}/vm-1", (*pod.epoch, 2), {}, False, ()))
+
+    assert await ended(tier.service, first, behind, later) == [
+        "succeeded",
+        "cancelled",
+        "succeeded",
+    ]
+    assert (await tier.service.verify()).holds
+
+
+async def test_resource_removed_again_before_its_forerunner_has_left_takes_its_work_along(tier):
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    _, pod = await tier.automation(RACK)
+    await shown(lambda: tier.service.pods()[0].ready == 2)
+    pod.retires_by_hand = True
+    pod.on_dispatch = pod.hold
+    (first,) = await tier.service.submit([spec()])
+    await pod.saw(Dispatch)
+    await tier.service.apply(infrastructure("vm-2"), None, True)
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    (later,) = await tier.service.submit([spec()])
+
+    await tier.service.apply(infrastructure("vm-2"), None, True)
+    await pod.saw(Retire, 2)
+    (dispatch,) = [each for each in pod.messages if isinstance(each, Dispatch)]
+    pod.finish(dispatch, "succeeded")
+    pod.report(Retired(f"{RACK}/vm-1", ()))
+
+    assert await ended(tier.service, first, later) == ["succeeded", "cancelled"]
+    assert (await tier.service.verify()).holds
+
+
+async def test_view_knows_of_no_difference_while_nothing_is_to_be_held(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+    pod.on_dispatch = pod.succeed
+    (done,) = await tier.service.submit([spec()])
+    await ended(tier.service, done)
+    pod.on_dispatch = pod.start
+    (under_way,) = await tier.service.submit([spec("vm-1", "set", "set")])
+    await pod.saw(Dispatch, 2)
+
+    unit = [each for each in pod.messages if isinstance(each, Dispatch)][-1].unit
+    path = f"{RACK}/vm-1"
+    pod.report(Progress(path, pod.resources[path], unit.id, unit.attempt, 1))
+    await shown(lambda: tier.service.unit(under_way.id).completed == 1)
+
+    assert tier.service.resource(path).in_sync is None
+    assert (await tier.service.verify()).holds
 
 
 async def test_resource_with_other_settings_is_not_ready_until_its_pod_says_so(tier):
