@@ -14,8 +14,8 @@ that has been stopped, so that the whole ends rather than lingers.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
