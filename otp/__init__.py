@@ -21,6 +21,7 @@ from otp import (
     task,
     task_stream,
     task_supervisor,
+    timer,
 )
 from otp.address import Address, Name
 from otp.application import Application, ApplicationController, ApplicationSpec
@@ -44,11 +45,13 @@ from otp.erlang import (
     exit,  # noqa: A004 - Erlang's name
     link,
     monitor,
+    read_timer,
     register,
     registered,
     self_pid,
     send,
     send_after,
+    start_timer,
     trap_exit,
     unlink,
     unregister,
@@ -240,6 +243,7 @@ __all__ = [
     "pg",
     "proc_lib",
     "process_info",
+    "read_timer",
     "receive",
     "register",
     "registered",
@@ -250,6 +254,7 @@ __all__ = [
     "send_after",
     "spawn",
     "spawn_link",
+    "start_timer",
     "stop",
     "supervisor",
     "supervisor_bridge",
@@ -257,6 +262,7 @@ __all__ = [
     "task",
     "task_stream",
     "task_supervisor",
+    "timer",
     "trap_exit",
     "unlink",
     "unregister",

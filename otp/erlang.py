@@ -19,11 +19,13 @@ __all__ = [
     "exit",
     "link",
     "monitor",
+    "read_timer",
     "register",
     "registered",
     "self_pid",
     "send",
     "send_after",
+    "start_timer",
     "trap_exit",
     "unlink",
     "unregister",
@@ -118,9 +120,19 @@ def send_after(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
     return self_process().runtime.send_after(dest, delay_s, message)
 
 
+def start_timer(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
+    """Send `("timeout", timer, message)` to `dest` after `delay_s` seconds: who cancels too late can tell which it was."""
+    return self_process().runtime.start_timer(dest, delay_s, message)
+
+
 def cancel_timer(timer: TimerRef) -> float | None:
     """Stop `timer`: the seconds it had left, or None if it has fired or was cancelled."""
     return self_process().runtime.cancel_timer(timer)
+
+
+def read_timer(timer: TimerRef) -> float | None:
+    """Tell the seconds `timer` has left, or None if it has fired or was cancelled."""
+    return self_process().runtime.read_timer(timer)
 
 
 def register(name: Name, pid: Pid) -> None:

@@ -164,9 +164,20 @@ class Runtime:
         """Send `message` to `dest` after `delay_s` seconds."""
         return self.timers.start(delay_s, Delivery(self, dest, message))
 
+    def start_timer(self, dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
+        """Send `("timeout", timer, message)` to `dest` after `delay_s` seconds."""
+        delivery = Delivery(self, dest, None)
+        timer = self.timers.start(delay_s, delivery)
+        delivery.message = ("timeout", timer, message)
+        return timer
+
     def cancel_timer(self, timer: TimerRef) -> float | None:
         """Stop `timer`: the seconds it had left, or None if it was too late."""
         return self.timers.cancel(timer)
+
+    def read_timer(self, timer: TimerRef) -> float | None:
+        """Tell the seconds `timer` has left, or None if it has fired or was cancelled."""
+        return self.timers.read(timer)
 
     # Names.
 

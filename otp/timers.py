@@ -50,7 +50,10 @@ class TimerQueue:
 
     def start(self, delay_s: float, target: Expiring) -> TimerRef:
         """Tell `target` after `delay_s` seconds."""
-        deadline = self._clock() + max(0.0, delay_s)
+        return self.start_at(self._clock() + max(0.0, delay_s), target)
+
+    def start_at(self, deadline: float, target: Expiring) -> TimerRef:
+        """Tell `target` at this time of the clock; as soon as possible if that is over."""
         timer = TimerRef(deadline, target)
         heapq.heappush(self._heap, (deadline, next(self._serials), timer))
         if self._armed_at is None or deadline < self._armed_at:
@@ -69,6 +72,10 @@ class TimerQueue:
             heapq.heapify(self._heap)
             self._cancelled = 0
         return max(0.0, timer.deadline - self._clock())
+
+    def read(self, timer: TimerRef) -> float | None:
+        """Tell the seconds `timer` has left; None if it has fired or was cancelled."""
+        return None if timer.target is None else max(0.0, timer.deadline - self._clock())
 
     def fire(self) -> None:
         """Tell everybody whose time has come, in order of deadline, then of start."""
