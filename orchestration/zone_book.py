@@ -260,8 +260,11 @@ class ZoneBook:
             resource.is_open = False
             resource.enter("unreachable")
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
-                text = f"{pod.path} was lost: {reason}"
-                self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
+                detail: dict[str, object] = {"cause": pod.path, "reason": reason}
+                if recovery.is_blamed(unit, before):
+                    self._note_pod_losses(unit, unit.pod_losses + 1)
+                    detail["pod_losses"] = unit.pod_losses
+                self._go(unit, Verdict(_IN_DOUBT, f"{pod.path} was lost: {reason}"), detail)
             if resource.is_leaving:
                 self._gone(resource, "its resource was removed while it was in doubt")
 
@@ -410,7 +413,7 @@ class ZoneBook:
             resource.enter("executing")
             resource.is_open = True
         if body.completed > unit.completed:
-            unit.completed = body.completed
+            self._advance(unit, body.completed)
             # The device is past the state held: until this unit's end, whatever is there counts.
             resource.hold(None)
             self.changes.resources[resource.path] = resource.row()
@@ -430,7 +433,7 @@ class ZoneBook:
             resource.pod.note_finish(now - max(lane.finished_at, unit.dispatched_at))
             lane.finished_at = now
         partial = body.completed > unit.completed
-        unit.completed = body.completed
+        self._advance(unit, body.completed)
         if body.outcome == "succeeded":
             self._hold(resource, body.observed, exists=body.exists)
             self._go(unit, _SUCCEEDED, {"duration_s": round(body.duration_s, 6)})
@@ -476,7 +479,7 @@ class ZoneBook:
         last_begun = begun[-1] if begun else -1
         limit = resource.pod.spec.quarantine_after
         for index, (unit, done) in enumerate(found):
-            unit.completed = max(unit.completed, done)
+            self._advance(unit, done)
             resource.hold(body.observed if body.exists else {})
             overtaken = index < last_begun
             verdict = recovery.after_settling(unit, unit.completed, limit, overtaken=overtaken)
@@ -507,7 +510,7 @@ class ZoneBook:
         self._note("resource.crashed", resource.path, resource, detail)
         unit = None if body.unit is None else self.units.get(body.unit)
         if unit is not None and unit.at_the_pod and unit.lane is resource.lane:
-            unit.completed = max(unit.completed, body.completed)
+            self._advance(unit, body.completed)
             unit.crashes += body.culprit
             cause = {"cause": resource.path, "reason": body.reason}
             self._go(unit, Verdict(_IN_DOUBT, body.reason, "crash"), cause)
@@ -609,6 +612,16 @@ class ZoneBook:
             units[after] += 1
 
     # ── transitions ───────────────────────────────────────────────────────────────────────────
+
+    def _advance(self, unit: QueuedUnit, completed: int) -> None:
+        """Note how many commands are applied; a unit that gets further is not what its pod dies of."""
+        if completed > unit.completed:
+            unit.completed = completed
+            if unit.pod_losses:
+                self._note_pod_losses(unit, 0)
+
+    def _note_pod_losses(self, unit: QueuedUnit, losses: int) -> None:
+        unit.pod_losses = self.changes.pod_losses[unit.seq] = losses
 
     def _return(self, unit: QueuedUnit, reason: str, pause_s: float = 0.0) -> None:
         """Take back a unit that never began: that was no attempt."""
