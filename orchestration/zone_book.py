@@ -209,6 +209,8 @@ class ZoneBook:
         changed: dict[str, list[ResourceView]] = {pod.path: [] for pod in pods}
         for resource in resources:
             changed.setdefault(resource.pod.path, []).append(resource)
+            if resource.epoch and resource.desired is None:  # perhaps another device, by a template
+                self.changes.resources[resource.path] = resource.row()
         for path, mine in changed.items():
             pod = self._view.pods.get(path)
             if pod is not None and pod.is_live:
@@ -435,11 +437,11 @@ class ZoneBook:
         partial = body.completed > unit.completed
         self._advance(unit, body.completed)
         if body.outcome == "succeeded":
-            self._hold(resource, body.observed, exists=body.exists)
+            self._hold(resource, body)
             self._go(unit, _SUCCEEDED, {"duration_s": round(body.duration_s, 6)})
             return
         if body.observed:
-            self._hold(resource, body.observed, exists=body.exists)
+            self._hold(resource, body)
         elif partial:
             resource.hold(None)
             self.changes.resources[resource.path] = resource.row()
@@ -448,9 +450,11 @@ class ZoneBook:
         else:
             self._go(unit, recovery.after_failure(unit, body.fault, self._clock_utc()))
 
-    def _hold(self, resource: ResourceView, observed: dict[str, object], *, exists: bool) -> None:
-        resource.hold(observed if exists else {})
-        resource.see(observed, exists=exists, now=self._clock())
+    def _hold(self, resource: ResourceView, body: Finished) -> None:
+        if body.epoch <= resource.former_epoch:
+            return  # it tells of a device that is the resource's no more
+        resource.hold(body.observed if body.exists else {})
+        resource.see(body.observed, exists=body.exists, now=self._clock())
         self.changes.resources[resource.path] = resource.row()
 
     def _ready(self, resource: ResourceView, body: Ready) -> None:

@@ -849,6 +849,54 @@ async def test_resource_with_other_settings_is_not_ready_until_its_pod_says_so(t
     assert tier.service.pods()[0].ready == 1
 
 
+def elsewhere(name):
+    """One resource, as `infrastructure` has it, but behind another connection."""
+    old = infrastructure(name)
+    zone = old.regions[0].zones[0]
+    moved = msgspec.structs.replace(zone.pods[0].resources[0], connect="unix:elsewhere")
+    pod = msgspec.structs.replace(zone.pods[0], resources=(moved,))
+    region = msgspec.structs.replace(
+        old.regions[0], zones=(msgspec.structs.replace(zone, pods=(pod,)),)
+    )
+    return msgspec.structs.replace(old, regions=(region,))
+
+
+async def test_end_of_a_unit_on_the_former_device_is_not_what_the_new_one_is_to_be(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+    path = f"{RACK}/vm-1"
+    pod.on_dispatch = pod.start
+    (unit,) = await tier.service.submit([spec()])
+    dispatch = await pod.saw(Dispatch)
+
+    await tier.service.apply(elsewhere("vm-1"), None, False)
+    await pod.saw(Define, 2)
+    pod.finish(dispatch, "succeeded", observed={"at": "the old one"})
+
+    assert await ended(tier.service, unit) == ["succeeded"]
+    assert tier.service.resource(path).desired is None
+    pod.resources[path] = (*pod.epoch, 2)
+    pod.report(Ready(path, pod.resources[path], {"at": "the new one"}, True))
+    await shown(lambda: tier.service.resource(path).observed == {"at": "the new one"})
+    pod.on_dispatch = pod.succeed
+    (later,) = await tier.service.submit([spec()])
+    assert await ended(tier.service, later) == ["succeeded"]
+    assert tier.service.resource(path).desired == {"by": later.id}
+
+
+async def test_state_held_for_the_former_device_is_not_back_after_a_restart(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    await tier.automation(RACK)
+    (unit,) = await tier.service.submit([spec()])
+    await ended(tier.service, unit)
+    assert tier.service.resource(f"{RACK}/vm-1").desired is not None
+
+    await tier.service.apply(elsewhere("vm-1"), None, False)
+    service = await tier.restart()
+
+    assert service.resource(f"{RACK}/vm-1").desired is None
+
+
 async def test_retired_resource_is_gone_from_pod_and_view(tier):
     await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
     _, pod = await tier.automation(RACK)
