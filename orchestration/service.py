@@ -374,6 +374,10 @@ class Orchestrator:
         subject = str(answer.revision + 1)
         row = (now_utc, "infrastructure.applied", subject, "", "", _encode(counts).decode())
         changes.events.append(row)
+        for path in [each.path for each in answer.changes if each.action == "replace"]:
+            known = self._view.resources.get(path)
+            if known is not None:  # nothing is held of the device that takes its place
+                changes.resources[path] = (*known.row()[:3], None)
         try:
             return await self._journal.save_infrastructure(
                 _encode(infrastructure),

@@ -81,6 +81,7 @@ class ResourceView:
         "epoch",
         "epoch_text",
         "exists",
+        "former_epoch",
         "in_flight",
         "in_sync",
         "is_leaving",
@@ -105,6 +106,7 @@ class ResourceView:
         self.state = "undefined"
         self.epoch: Epoch = ()
         self.epoch_text = "[]"
+        self.former_epoch: Epoch = ()  # incarnations up to this one were of another device
         self.exists: bool | None = None
         self.observed: dict[str, object] = {}
         self.observed_at: float | None = None
@@ -135,6 +137,7 @@ class ResourceView:
         if (old.driver, old.connect, old.kind) != (spec.driver, spec.connect, spec.kind):
             self.desired = self.exists = self.observed_at = self.in_sync = None
             self.observed = {}
+            self.former_epoch = self.epoch
         elif old.config == spec.config:
             return  # its pod has no part in what else there is
         if self.pod.is_live:  # the process begins anew, and tells when it is ready

@@ -129,6 +129,7 @@ class OpenUnit(Struct, frozen=True):
     accepted_utc: float
     next_attempt_utc: float | None
     cancel_requested: bool = False
+    pod_losses: int = 0
 
 
 class ResourceRow(Struct, frozen=True):
@@ -146,10 +147,19 @@ class Changes:
     A unit that changes twice in one of these has one row (the last) and both events.
     """
 
-    __slots__ = ("cancels", "dropped", "events", "reporters", "resources", "units")
+    __slots__ = (
+        "cancels",
+        "dropped",
+        "events",
+        "pod_losses",
+        "reporters",
+        "resources",
+        "units",
+    )
 
     def __init__(self) -> None:
         self.cancels: list[int] = []  # numbers of units somebody wants cancelled
+        self.pod_losses: dict[int, int] = {}  # by number of the unit
         self.units: dict[int, UnitRow] = {}
         self.events: list[EventRow] = []
         self.resources: dict[str, tuple[str, int, str, str | None]] = {}
@@ -164,6 +174,7 @@ class Changes:
             or self.reporters
             or self.dropped
             or self.cancels
+            or self.pod_losses
         )
 
 

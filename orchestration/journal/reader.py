@@ -31,7 +31,7 @@ _STATES = {state.value: state for state in UnitState}
 _UNIT = (
     "SELECT seq, resource, state, commands, completed, attempt, crashes, epoch, reason, code, "
     "on_failure, idempotency_key, command_deadline_s, accepted_utc, changed_utc, next_attempt_utc, "
-    "cancel_requested FROM units"
+    "cancel_requested, pod_losses FROM units"
 )
 _EVENT = "SELECT seq, at_utc, kind, subject, resource, epoch, detail FROM events"
 _OPEN = "('pending', 'dispatched', 'executing', 'in_doubt')"
@@ -105,6 +105,7 @@ class SqliteReader:
                 row[13],
                 row[15],
                 bool(row[16]),
+                row[17],
             )
 
     def resources(self) -> Iterator[ResourceRow]:

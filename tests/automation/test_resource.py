@@ -19,6 +19,7 @@ from rpc.messages import (
     Suspect,
 )
 from tests.automation.bench import BRIEFLY_S, Bench, command, unit
+from tests.automation.scripted import Scripted
 
 
 @pytest.fixture
@@ -521,6 +522,40 @@ def test_changed_definition_is_taken_on_between_two_units(bench):
     assert bench.outcomes() == [("a", "succeeded")]
     assert [(body.unit, body.reason) for body in bench.of(Dropped)] == [("b", "epoch")]
     assert bench.ready()[-1].epoch > bench.ready()[0].epoch
+
+
+def test_state_of_the_former_device_is_not_put_on_the_one_that_takes_its_place(bench):
+    new = bench.others["elsewhere"] = Scripted()
+    new.devices["eu/a/p/r"].state = {"value": "its own"}
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.define("r", driver="elsewhere")
+    gate.set_result(None)
+    bench.virtual.advance(5.0)
+
+    assert bench.outcomes() == [("a", "succeeded")]
+    assert bench.ready()[-1].observed == {"value": "its own"}
+    assert new.effects == []
+
+
+def test_state_of_the_former_device_is_not_put_on_one_that_comes_back_under_its_name(bench):
+    new = bench.others["elsewhere"] = Scripted()
+    new.devices["eu/a/p/r"].state = {"value": "its own"}
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.retire("r")
+    bench.define("r", driver="elsewhere")
+    gate.set_result(None)
+    bench.virtual.advance(5.0)
+
+    assert bench.ready()[-1].observed == {"value": "its own"}
+    assert new.effects == []
 
 
 def test_unchanged_definition_leaves_the_process_alone(bench):

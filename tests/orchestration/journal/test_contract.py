@@ -173,6 +173,18 @@ async def test_refused_request_does_not_hurt_its_neighbours(opened):
     assert opened.journal.counts() == {UnitState.PENDING: 2}
 
 
+async def test_number_of_pod_losses_is_durable_and_the_last_one_counts(opened):
+    (answer,) = await accept(opened.journal, spec())
+    for losses in (1, 2):
+        changes = Changes()
+        changes.pod_losses[answer.seq] = losses
+        await record(opened.journal, changes)
+
+    journal = await opened.again()
+
+    assert [unit.pod_losses for unit in journal.open_units()] == [2]
+
+
 async def test_transition_and_event_are_durable_together(opened):
     (answer,) = await accept(opened.journal, spec())
     await record(opened.journal, transition(opened.journal, answer.seq, UnitState.IN_DOUBT))
