@@ -489,7 +489,11 @@ class Orchestrator:
 
     async def verify(self) -> VerifyAnswer:
         """Replay the log and judge every promise, beside the loop."""
-        return await asyncio.to_thread(verify, self._journal.replay(), self._present())
+        return await asyncio.to_thread(self._verify, self._present())
+
+    def _verify(self, present: Present) -> VerifyAnswer:
+        with self._journal.replay() as replay:
+            return verify(replay.events(), present, replay.units())
 
     def _present(self) -> Present:
         now = self._view.clock()
