@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -316,8 +317,9 @@ def _again(options: Options, lived_s: float) -> NoReturn:
 
 
 def _execute(changes: dict[str, str]) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # no room for a log is no reason not to go on
+        sys.stdout.flush()
+        sys.stderr.flush()
     os.execve(  # noqa: S606 - this very program
         sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **changes}
     )

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otp.distribution.channel import Link
 from otp.distribution.frames import LinkError
+from otp.distribution.outbox import Outbox
 from otp.distribution.terms import Packer, Terms
 from otp.envelope import CALL, CAST, INFO, SYSTEM
-from otp.errors import OtpError
 from otp.exit_reason import NOPROC
 from otp.process import Pid, Watcher
 from otp.waiting import From
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from otp.distribution.remote_pid import RemotePid
     from otp.runtime import Runtime
 
-__all__ = ["Asked", "Home", "OutboxFullError", "Peer"]
+__all__ = ["Asked", "Home", "Peer"]
 
 # Words; CAST, CALL, INFO and SYSTEM are those of an envelope.
 INTRODUCE: Final = 20
@@ -44,21 +43,7 @@ MONITOR: Final = 27
 DEMONITOR: Final = 28
 DOWN: Final = 29
 
-MAX_MESSAGES: Final = 65_536  # in the outbox; beyond, whoever sends is refused
-MAX_BYTES: Final = 64 * 1024 * 1024
-SIGNAL_ROOM: Final = (
-    4  # so many times more are held of what cannot be refused; then the link is given up
-)
-
 _log = logging.getLogger(__name__)
-
-
-class OutboxFullError(OtpError):
-    """A message was refused because the node does not keep up. Raised in the sender, which may wait and try again."""
-
-    def __init__(self, node: str, messages: int, size_bytes: int) -> None:
-        super().__init__(f"{messages} messages ({size_bytes} bytes) already wait for node {node}")
-        self.node = node
 
 
 class Home(Protocol):
@@ -69,6 +54,9 @@ class Home(Protocol):
 
     def admit(self, peer: Peer) -> None:
         """Take note that the peer has introduced itself."""
+
+    def peer(self, node: str) -> Peer | None:
+        """Give the one end of a link to `node` that is in use."""
 
     def dismiss(self, peer: Peer, reason: str) -> None:
         """Take note that the link has ended."""
@@ -168,10 +156,7 @@ class Peer:
         self._terms = terms
         self._ended = False
         self._introduced = False
-        self._sizes: deque[int] = (
-            deque()
-        )  # of the messages in the outbox, and some that have left it
-        self._size_bytes = 0
+        self._outbox = Outbox(link)
         self._numbers = itertools.count(1)
         # Both sides issue link ids: one the odd ones, the other the even ones.
         self._link_ids = itertools.count(1 + (home.incarnation > self.incarnation), 2)
@@ -206,12 +191,12 @@ class Peer:
             UncrossableError: something in it cannot cross.
             OutboxFullError: too much waits already.
         """
-        self._send(self._strict.pack(kind, to, term=message))
+        self._outbox.send(self._strict.pack(kind, to, term=message))
 
     def ask(self, kind: int, to: int | str, request: object, call: From) -> None:
         """Send a call; raises as `tell`."""
         number = next(self._numbers)
-        self._send(self._strict.pack(kind, to, number, term=request))
+        self._outbox.send(self._strict.pack(kind, to, number, term=request))
         self.asked.add(number, call)
 
     def exit(self, sender: Pid | None, to: int | str, reason: object) -> None:
@@ -221,7 +206,7 @@ class Peer:
             UncrossableError: the reason cannot cross.
         """
         from_ = None if sender is None else self._home.export(sender)
-        self._say(self._strict.pack(EXIT, from_, to, term=reason))
+        self._outbox.say(self._strict.pack(EXIT, from_, to, term=reason))
 
     def link(self, local: Pid, remote: RemotePid) -> None:
         """Link two processes; a second time changes nothing."""
@@ -260,47 +245,26 @@ class Peer:
 
     def signal(self, *head: object, term: object = None) -> None:
         """Send what must not be refused; what cannot cross in `term` is replaced."""
-        self._say(self._lenient.pack(*head, term=term))
+        if self._ended:
+            return
+        self._outbox.say(self._lenient.pack(*head, term=term))
 
     def answer(self, number: int, value: object) -> None:
         """Answer a call; an answer that cannot cross fails it, and says so on both nodes."""
+        if self._ended:
+            return
         try:
             packed = self._strict.pack(ANSWER, number, term=value)
         except TypeError as error:
             _log.error("an answer to node %s was refused: %s", self.node, error)
             self.signal(FAILURE, number, term=("uncrossable", str(error)))
         else:
-            self._say(packed)
+            self._outbox.say(packed)
 
     def report_end(self, number: int, reason: object) -> None:
         """Tell the peer that what it monitors has ended."""
         if self._reporting.pop(number, None) is not None:
             self.signal(DOWN, number, term=reason)
-
-    def _send(self, packed: bytes) -> None:
-        if self._over(1):
-            raise OutboxFullError(self.node, self.channel.backlog, self._size_bytes)
-        self._put(packed)
-
-    def _say(self, packed: bytes) -> None:
-        if self._over(SIGNAL_ROOM):
-            self.channel.close("the peer does not keep up")
-            return
-        self._put(packed)
-
-    def _over(self, room: int) -> bool:
-        """Tell whether the outbox is full, after forgetting what has left it."""
-        if len(self._sizes) < MAX_MESSAGES and self._size_bytes < MAX_BYTES:
-            return False
-        while len(self._sizes) > self.channel.backlog:
-            self._size_bytes -= self._sizes.popleft()
-        return len(self._sizes) >= MAX_MESSAGES * room or self._size_bytes >= MAX_BYTES * room
-
-    def _put(self, packed: bytes) -> None:
-        if not self._ended:
-            self._sizes.append(len(packed))
-            self._size_bytes += len(packed)
-            self.channel.send(packed)
 
     # What comes.
 
@@ -332,6 +296,8 @@ class Peer:
         self._strict = Packer(self._terms, known, lenient=False)
         self._lenient = Packer(self._terms, known, lenient=True)
         self._home.admit(self)
+        # One of two links to the same node is refused, and nothing that comes over it is taken.
+        self._ended = self._home.peer(self.node) is not self
 
     def _take_message(self, kind: int, to: int | str, wire: object) -> None:
         pid = self._home.local(to)

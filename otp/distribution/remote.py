@@ -19,7 +19,8 @@ from weakref import WeakValueDictionary
 
 from otp.distribution.frames import Hello
 from otp.distribution.link import Dialer, Link, Listener, listen
-from otp.distribution.peer import OutboxFullError, Peer
+from otp.distribution.outbox import OutboxFullError
+from otp.distribution.peer import Peer
 from otp.distribution.remote_pid import NOCONNECTION, NODEDOWN, RemotePid, gone_pid
 from otp.distribution.terms import Opaque, RemoteError, Terms, UncrossableError, join, split
 from otp.errors import OtpError

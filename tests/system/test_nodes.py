@@ -196,3 +196,14 @@ def listening_ports(pids):
             address, port = fields[1].split(":")
             found.append((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
     return found
+
+
+def test_launcher_starts_its_tree_again_though_the_log_has_no_room(tree):
+    tree.log = Path("/dev/full")
+    tree.start_launcher()
+    tree.wait(tree.is_whole, 20.0)
+    root = tree.pids()["root"]
+
+    os.kill(root, signal.SIGKILL)
+
+    tree.wait(lambda: tree.is_whole(without=root), 20.0)

@@ -15,7 +15,7 @@ from otp import (
     process_info,
     sys,
 )
-from otp.distribution import peer
+from otp.distribution import outbox
 from otp.distribution.remote import NodeLinks, OutboxFullError, RemotePid, UncrossableError
 from otp.errors import OtpError
 from otp.node_names import OnNode
@@ -214,7 +214,7 @@ async def test_answer_that_cannot_cross_fails_the_call_only(ann, bob):
 
 
 async def test_sender_is_refused_beyond_the_outbox(ann, bob, monkeypatch):
-    monkeypatch.setattr(peer, "MAX_MESSAGES", 100)
+    monkeypatch.setattr(outbox, "MAX_MESSAGES", 100)
     ann.start("server")
     remote = await bob.ask(OnNode("server", "ann"), "pid")
 
@@ -227,7 +227,7 @@ async def test_sender_is_refused_beyond_the_outbox(ann, bob, monkeypatch):
 
 
 async def test_large_messages_fill_the_outbox_by_their_size(ann, bob, monkeypatch):
-    monkeypatch.setattr(peer, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(outbox, "MAX_BYTES", 10_000)
     ann.start("server")
     remote = await bob.ask(OnNode("server", "ann"), "pid")
 
@@ -238,7 +238,7 @@ async def test_large_messages_fill_the_outbox_by_their_size(ann, bob, monkeypatc
 
 
 async def test_link_is_given_up_when_signals_pile_up(ann, bob, monkeypatch):
-    monkeypatch.setattr(peer, "MAX_MESSAGES", 100)
+    monkeypatch.setattr(outbox, "MAX_MESSAGES", 100)
     ann.start("server", trap=True)
     remote = await bob.ask(OnNode("server", "ann"), "pid")
     watching = bob.start()
