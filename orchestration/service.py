@@ -552,7 +552,8 @@ def _require_valid(infrastructure: Infrastructure) -> None:
 
 def _refused(errors: list[dict[str, object]]) -> ProblemError:
     first = errors[0]
-    text = f"{len(errors)} refused, the first is unit {first['index']}: {first['message']}"
+    number = int(str(first["index"])) + 1  # people count from 1
+    text = f"{len(errors)} refused, the first is unit {number}: {first['message']}"
     return problems.BATCH_REFUSED.error(text, hint=str(first["hint"]), errors=errors)
 
 

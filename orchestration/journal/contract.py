@@ -71,7 +71,7 @@ class IdempotencyError(JournalError):
     """
 
     def __init__(self, index: int, key: str) -> None:
-        super().__init__(f"unit {index}: key {key!r} was used for different work")
+        super().__init__(f"key {key!r} was used for different work")
         self.index = index
         self.key = key
 

@@ -365,6 +365,8 @@ async def test_key_with_other_work_is_refused(tier):
     problem = await refusal(tier.service.submit([spec("vm-1", "other", key="k")]))
 
     assert (problem.status, problem.errors[0]["index"]) == (422, 0)
+    assert problem.errors[0]["message"] == "key 'k' was used for different work"
+    assert "the first is unit 1: key 'k'" in problem.detail  # people count from 1
 
 
 async def test_create_and_destroy_that_meet_in_the_queue_are_superseded(tier):
