@@ -164,6 +164,7 @@ def test_unknown_command_is_a_usage_error_with_a_suggestion(run):
         ("submit", "work", VM, "create", "memory"),
         ("submit", "work", VM, "create", "--on-failure", "never"),
         ("submit", "work", VM, "create", "--wait=soon"),
+        ("submit", "work", VM, "create", "--idempotency-key", ""),
         ("submit", "work", VM, "create", "-f", "x.toml"),
         ("describe", "pod", "a", "b"),
         ("tree", "--depth", "9"),
@@ -213,6 +214,27 @@ def test_reader_that_leaves_is_no_error(live):
     ended = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
 
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")]
+)
+@pytest.mark.parametrize("words", ["get resources", "get resources --debug", "--help"])
+def test_output_that_goes_nowhere_is_one_line_and_exit_74(live, where, why, words):
+    command = f"{sys.executable} -m cli {words} {where}"
+    ended = subprocess.run(command, shell=True, check=False, stderr=subprocess.PIPE, text=True)
+
+    assert (ended.returncode, ended.stderr) == (
+        74,
+        f"error: standard output cannot be written: {why}\n",
+    )
+
+
+def test_closed_stderr_keeps_the_data(live):
+    command = f"{sys.executable} -m cli get regions -o name 2>&-"
+    ended = subprocess.run(command, shell=True, check=False, stdout=subprocess.PIPE, text=True)
+
+    assert (ended.returncode, ended.stdout) == (0, "region/eu\n")
 
 
 # Files.
