@@ -673,6 +673,15 @@ async def test_apply_of_the_same_changes_nothing(tier):
     assert (again.revision, again.plan.changes) == (first.revision, ())
 
 
+async def test_template_that_does_not_make_a_name_any_more_does_not_keep_its_work(tier):
+    await tier.service.apply(infrastructure(templates=("x-*",)), None, False)
+    await tier.service.submit([spec("x-x")])
+
+    problem = await refusal(tier.service.apply(infrastructure(templates=("x-*x",)), None, False))
+
+    assert problem.status == 409
+
+
 async def test_apply_that_would_lose_work_needs_leave_and_then_ends_it(tier):
     await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
     (unit,) = await tier.service.submit([spec()])
