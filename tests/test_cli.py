@@ -323,12 +323,43 @@ def test_apply_that_does_not_converge_exits_124(run, live, infra):
     assert live.orchestrator.revision == 2
 
 
-def test_apply_does_not_wait_for_what_is_set_aside(run, live, infra):
-    live.orchestrator.resource_state = "set_aside"
+def test_apply_counts_resources_made_on_demand_in_both_figures(run, live, infra):
+    live.orchestrator.resource_state = "synchronising"
+    live.orchestrator.on_demand = 9
+    ended = run("apply", infra, "-y", "--wait=0.3s")
+
+    assert "13 of 13 resources are not ready after 0.3 s, in eu/a/rack-1" in ended.err
+
+
+def test_apply_does_not_wait_for_what_is_set_aside_by_it(run, live, infra):
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}  # as soon as it is there
     ended = run("apply", infra, "-y", "--wait")
 
     assert ended.status == 124
-    assert "4 resources are set aside" in ended.err
+    assert "1 resources are set aside" in ended.err
+    assert "eu/a/rack-1/vm-4" in ended.err
+
+
+def test_apply_does_not_fail_for_what_was_set_aside_before(run, live, infra):
+    run("apply", infra, "-y", "--wait")
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}
+    ended = run("apply", infra, "-y", "--wait")
+
+    assert ended.status == 0
+    assert (
+        "3 resources in 1 pods are ready; 1 set aside before are left so: eu/a/rack-1/vm-4"
+        in ended.err
+    )
+
+
+def test_apply_that_touches_what_was_set_aside_waits_for_it(run, live, infra):
+    run("apply", infra, "-y", "--wait")
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}
+    infra.write_text(f"{infra.read_text()}config.vcpus = 9\n")
+    ended = run("apply", infra, "-y", "--wait")
+
+    assert ended.status == 124
+    assert "1 resources are set aside" in ended.err
 
 
 def test_apply_without_wait_returns_at_once(run, live, infra):
