@@ -30,7 +30,15 @@ from rpc.messages import Supervision as SupervisionMessage
 if TYPE_CHECKING:
     from orchestration.lane import Lane
 
-__all__ = ["NodeView", "PodView", "ResourceView", "View", "ZoneView", "zone_of"]
+__all__ = [
+    "NodeView",
+    "PodView",
+    "ResourceView",
+    "View",
+    "ZoneView",
+    "pattern_matches",
+    "zone_of",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -361,7 +369,7 @@ class View:
         if pod is None or not name:
             return None
         for template in pod.spec.templates:
-            if _matches(template.pattern, name):
+            if pattern_matches(template.pattern, name):
                 return pod, template
         return None
 
@@ -444,7 +452,8 @@ def _declared(infrastructure: Infrastructure) -> dict[str, Zone]:
     }
 
 
-def _matches(pattern: str, name: str) -> bool:
+def pattern_matches(pattern: str, name: str) -> bool:
+    """Say whether a template makes `name`: something must be where its `*` is."""
     before, _, after = pattern.partition("*")
     fits = name.startswith(before) and name.endswith(after)
     return fits and len(name) > len(before) + len(after)

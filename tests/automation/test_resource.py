@@ -244,6 +244,19 @@ def test_next_incarnation_settles_the_culprit_by_looking(bench):
     assert bench.keys() == ["a/0"]
 
 
+def test_driver_that_answers_nothing_is_told_what_it_must_answer(bench):
+    bench.define("r")
+    bench.driver.script["eu/a/p/r"].append("nothing")
+
+    bench.dispatch("r", unit("a"))
+
+    (crashed,) = bench.of(Crashed)
+    assert (
+        "driver_contract: scripted.apply answered None to 'set', not Done, NoChange or Accepted"
+        in crashed.reason
+    )
+
+
 def test_unit_that_crashed_before_its_effect_is_settled_as_not_done(bench):
     bench.define("r")
     bench.driver.script["eu/a/p/r"].extend([None, RuntimeError("before the effect")])

@@ -366,6 +366,8 @@ async def test_key_with_other_work_is_refused(tier):
     problem = await refusal(tier.service.submit([spec("vm-1", "other", key="k")]))
 
     assert (problem.status, problem.errors[0]["index"]) == (422, 0)
+    assert problem.errors[0]["message"] == "key 'k' was used for different work"
+    assert "the first is unit 1: key 'k'" in problem.detail  # people count from 1
 
 
 async def test_create_and_destroy_that_meet_in_the_queue_are_superseded(tier):
@@ -744,6 +746,15 @@ async def test_apply_of_the_same_changes_nothing(tier):
     again = await tier.service.apply(infrastructure("vm-1"), None, False)
 
     assert (again.revision, again.plan.changes) == (first.revision, ())
+
+
+async def test_template_that_does_not_make_a_name_any_more_does_not_keep_its_work(tier):
+    await tier.service.apply(infrastructure(templates=("x-*",)), None, False)
+    await tier.service.submit([spec("x-x")])
+
+    problem = await refusal(tier.service.apply(infrastructure(templates=("x-*x",)), None, False))
+
+    assert problem.status == 409
 
 
 async def test_apply_that_would_lose_work_needs_leave_and_then_ends_it(tier):

@@ -356,10 +356,24 @@ async def test_second_opener_is_turned_away(opened):
 async def test_whole_log_is_replayed_in_order_in_batches(opened):
     await accept(opened.journal, *(spec(n=n) for n in range(12)))
 
-    batches = list(opened.journal.replay(batch=5))
+    with opened.journal.replay(batch=5) as replay:
+        batches = list(replay.events())
 
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert [event.seq for batch in batches for event in batch] == list(range(1, 13))
+
+
+async def test_replay_sees_events_and_units_of_one_moment(opened):
+    journal = opened.journal
+    await accept(journal, *(spec(n=n) for n in range(3)))
+
+    with journal.replay(batch=2) as replay:
+        events = [event for batch in replay.events() for event in batch]
+        await accept(journal, spec(n=3))
+        units = list(replay.units())
+
+    assert [event.subject for event in events] == [journal.unit_id(n) for n in (1, 2, 3)]
+    assert [(unit.id, unit.state) for unit in units] == [(e.subject, "pending") for e in events]
 
 
 async def test_unit_ids_belong_to_one_journal(opened):
