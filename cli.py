@@ -6,10 +6,12 @@ longer than most: one short function for each command, and their options.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -35,8 +37,11 @@ else:
 __all__ = ["cloudctl", "main"]
 
 EXIT_USAGE = 64
+EXIT_NO_OUTPUT = 74  # EX_IOERR
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # as if SIGPIPE had ended us
+# No file of a command's own fails with these: the commands turn such failures into problems.
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 F = TypeVar("F", bound=Callable[..., Any])
 Given = dict[str, Any]
@@ -104,6 +109,12 @@ def printing(function: F) -> F:
     formats = "table|wide|json|jsonl|yaml|name"
     function = _shared("--output -o", metavar=formats, help="Default: table.")(function)
     return shared(hidden=True)(function)
+
+
+def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("it is empty")
+    return value
 
 
 def _settings(ctx: click.Context) -> commands.Settings:
@@ -242,7 +253,12 @@ def submit() -> None:
 @click.option("--on-failure", metavar="RULE", help="fail, or wait[,attempts=N][,backoff=T].")
 @click.option("--deadline", metavar="T", help="No new attempt later than T after acceptance.")
 @click.option("--command-deadline", metavar="T", help="For one command at its device.")
-@click.option("--idempotency-key", metavar="KEY", help="Submitting again with it changes nothing.")
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    callback=_not_empty,
+    help="Submitting again with it changes nothing.",
+)
 @printing
 @click.pass_context
 def submit_work(
@@ -398,23 +414,44 @@ def version(ctx: click.Context, /) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give the exit status; failures are shown on stderr."""
     given: Given = {}
+    if sys.stderr is None:  # as is a stream that was closed before we began
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until we end
+    if sys.stdout is None:  # nothing is done whose answer nobody could read
+        return _no_output("it is closed")
     try:
         status = cloudctl.main(arguments, "cloudctl", standalone_mode=False, obj=given)
         sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads on; without this Python complains while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except Exception as error:
-        if given.get("debug"):
-            raise
-        return errors.report(error, given.get("color", "auto"))
+    except Exception as error:  # noqa: BLE001 - shown, or raised again for --debug
+        return _failed(error, given)
     return status if isinstance(status, int) else 0
+
+
+def _failed(error: Exception, given: Given) -> int:
+    match error:
+        case click.ClickException():
+            error.show()
+            return EXIT_USAGE
+        case BrokenPipeError():
+            # Nobody reads on; without this Python complains while it flushes at exit.
+            _drop_output()
+            return EXIT_BROKEN_PIPE
+        case OSError(errno=number, filename=None) if number in CANNOT_WRITE:
+            _drop_output()
+            return _no_output(error.strerror or str(error))
+    if given.get("debug"):
+        raise error
+    return errors.report(error, given.get("color", "auto"))
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _no_output(why: str) -> int:
+    sys.stderr.write(f"error: standard output cannot be written: {why}\n")
+    return EXIT_NO_OUTPUT
 
 
 if __name__ == "__main__":

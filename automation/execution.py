@@ -32,6 +32,7 @@ from drivers.contract import (
 __all__ = [
     "GRACE_S",
     "LOOK_S",
+    "DriverContractError",
     "DriverExitError",
     "cancel_late",
     "contained",
@@ -52,6 +53,10 @@ _SETTLE_WAITS_S = (0.05, 5.0)
 
 class DriverExitError(RuntimeError):
     """A driver, or a library it calls, wanted to end the whole process."""
+
+
+class DriverContractError(RuntimeError):
+    """A driver answered something that its contract does not know."""
 
 
 async def contained(work: Coroutine[object, object, T]) -> T:
@@ -82,17 +87,28 @@ async def run_command(driver: Driver, ref: DeviceRef, step: Step, ctx: StepConte
         NotStartedError: nothing happened.
         OutcomeUnknownError: too late, the answer was lost, or the device does not show what it confirmed.
         DeviceFaultError: the device is broken.
+        DriverContractError: the driver answered something else than it may.
     """
     try:
         async with asyncio.timeout(ctx.deadline_s + GRACE_S):
             answer = await driver.execute(ref, step, ctx)
             if isinstance(answer, Accepted):
                 answer = await _resume(driver, ref, answer, ctx)
+            _require_answer(driver, step, answer)
     except TimeoutError as error:
         raise OutcomeUnknownError(
             f"{ref.path}: {step.verb} took longer than {ctx.deadline_s:g} s"
         ) from error
     return await _verify(driver, ref, ctx, answer)
+
+
+def _require_answer(driver: Driver, step: Step, answer: object) -> None:
+    """Third-party drivers are not checked by a type checker: a forgotten `return` gives None."""
+    if not isinstance(answer, Done | NoChange):
+        raise DriverContractError(
+            f"{driver.info.name}.apply answered {answer!r} to {step.verb!r}, "
+            "not Done, NoChange or Accepted (see the driver contract)"
+        )
 
 
 async def settle_command(

@@ -107,6 +107,7 @@ class ResourceMemory:
         self.sync_failures = 0
         wish, self.redefinition = self.redefinition, None
         if wish is not None:
+            self.desired = self.latest_desired(wish)
             self._define(wish)
             self.doubt = (*self.doubt, *self.strange_to_it(wish.doubt))
             self.crashed_by = frozenset()
@@ -116,6 +117,12 @@ class ResourceMemory:
         """Those of `doubt` that are neither in the mailbox nor in doubt here already."""
         known = {*self.mailbox.ids(), *(unit.id for unit in self.doubt)}
         return tuple(unit for unit in doubt if unit.id not in known)
+
+    def latest_desired(self, wish: ResourceDefinition) -> dict[str, object] | None:
+        """What `wish` is to be: what is known here is later, but says nothing of another device."""
+        mine = self.definition
+        is_same = (mine.kind, mine.driver, mine.connect) == (wish.kind, wish.driver, wish.connect)
+        return self.desired if is_same else wish.desired
 
     def differs_from(self, definition: ResourceDefinition) -> bool:
         """Whether `definition` asks for another device or other settings than the present one."""

@@ -176,5 +176,6 @@ class Roster(GenServer[ResourceTable]):
         reborn = self._reborn.pop(memory.path, None)
         if reborn is not None:
             # What happened since it was defined is known here alone.
-            latest = msgspec.structs.replace(reborn, doubt=memory.doubt, desired=memory.desired)
+            desired = memory.latest_desired(reborn)
+            latest = msgspec.structs.replace(reborn, doubt=memory.doubt, desired=desired)
             await self._add(table, latest)

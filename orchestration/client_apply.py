@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import config
@@ -88,6 +89,7 @@ def apply(
     plan = client.plan(infrastructure)
     if not console.is_machine:
         show_plan(console, plan)
+    aside = _untouched(_set_aside(client), plan) if wait_s is not None else frozenset()
     if plan.changes:
         if not approved:
             _ask()
@@ -99,50 +101,99 @@ def apply(
     elif plan.changes:
         console.write(f"Applied: revision {answer.revision}.")
     if wait_s is not None:
-        wait_until_ready(client, console, infrastructure, wait_s)
+        wait_until_ready(client, console, infrastructure, wait_s, aside)
 
 
 def wait_until_ready(
-    client: Client, console: Console, infrastructure: Infrastructure, wait_s: float
+    client: Client,
+    console: Console,
+    infrastructure: Infrastructure,
+    wait_s: float,
+    aside_before: frozenset[str] = frozenset(),
 ) -> None:
     """Wait until every declared pod is up and its resources are ready.
+
+    Args:
+        client: the server.
+        console: where progress goes.
+        infrastructure: what is declared.
+        wait_s: how long.
+        aside_before: resources that may stay set aside: they were, and nothing of them was changed.
 
     Raises:
         ProblemError: not within `wait_s`, or what is missing has been set aside.
     """
     declared = {path: len(pod.resources) for path, pod in infrastructure.pods()}
-    total = sum(declared.values())
     give_up_at = time.monotonic() + wait_s
+    left: frozenset[str] = frozenset()
     with Progress(console, "resources ready") as progress:
-        while waiting := _waiting(client, declared, progress):
-            aside = client.status().resources.get("set_aside", 0)
-            if aside >= sum(waiting.values()) > 0:
-                raise problems.NOT_CONVERGED.error(
-                    f"{aside} resources are set aside after too many crashes",
-                    hint="cloudctl tree --only failing shows them and why",
-                )
+        while True:
+            waiting, total = _waiting(client, declared)
+            count = sum(waiting.values())
+            progress.update(total - count, total)
+            if not waiting:
+                break
+            left = _all_aside(client, count)
+            if left - aside_before:
+                raise _aside_now(left - aside_before)
+            if left:
+                break
             if time.monotonic() >= give_up_at:
                 raise problems.NOT_CONVERGED.error(
-                    f"{sum(waiting.values())} of {total} resources are not ready after {wait_s:g} s,"
+                    f"{count} of {total} resources are not ready after {wait_s:g} s,"
                     f" in {_some(list(waiting))}"
                 )
             time.sleep(POLL_S)
-    console.say(f"{total} resources in {len(declared)} pods are ready")
+    text = f"; {len(left)} set aside before are left so: {_some(sorted(left))}" if left else ""
+    console.say(f"{total - len(left)} resources in {len(declared)} pods are ready{text}")
 
 
-def _waiting(client: Client, declared: dict[str, int], progress: Progress) -> dict[str, int]:
-    """Say in which pods how many resources are not ready; all of them where the pod is not up."""
+def _waiting(client: Client, declared: dict[str, int]) -> tuple[dict[str, int], int]:
+    """Say in which pods how many resources are not ready, all where the pod is not up; and of how many.
+
+    Resources made on demand count, in both figures.
+    """
     pods = {pod.path: pod for pod in client.pods()}
-    waiting = {}
+    waiting, total = {}, 0
     for path, count in declared.items():
         pod = pods.get(path)
-        if pod is None or pod.state != "up" or pod.resources < count:
-            waiting[path] = count
-        elif pod.ready < pod.resources:
-            waiting[path] = pod.resources - pod.ready
-    total = sum(declared.values())
-    progress.update(max(0, total - sum(waiting.values())), total)
-    return waiting
+        known = count if pod is None else max(count, pod.resources)
+        missing = known if pod is None or pod.state != "up" else known - pod.ready
+        total += known
+        if missing > 0 or pod is None or pod.state != "up":
+            waiting[path] = missing
+    return waiting, total
+
+
+def _all_aside(client: Client, missing: int) -> frozenset[str]:
+    """The resources set aside, if they are all that is missing; else none."""
+    if not 0 < missing <= client.status().resources.get("set_aside", 0):
+        return frozenset()
+    aside = _set_aside(client)
+    return aside if len(aside) >= missing else frozenset()
+
+
+def _set_aside(client: Client) -> frozenset[str]:
+    if not client.status().resources.get("set_aside", 0):
+        return frozenset()
+    return frozenset(each.path for each in client.resources() if each.state == "set_aside")
+
+
+def _untouched(paths: frozenset[str], plan: PlanAnswer) -> frozenset[str]:
+    """Those of `paths` that the plan changes neither themselves nor in what is above them."""
+    changed = {change.path for change in plan.changes}
+    return frozenset(
+        path
+        for path in paths
+        if not changed & set(accumulate(path.split("/"), lambda above, name: f"{above}/{name}"))
+    )
+
+
+def _aside_now(paths: frozenset[str]) -> problems.ProblemError:
+    return problems.NOT_CONVERGED.error(
+        f"{len(paths)} resources are set aside after too many crashes: {_some(sorted(paths))}",
+        hint="cloudctl tree --only failing shows them and why",
+    )
 
 
 def _ask() -> None:

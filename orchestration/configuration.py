@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import config
 from config import Infrastructure
 from orchestration.records import PlanAnswer, PlanChange
-from orchestration.view import ResourceView, View
+from orchestration.view import ResourceView, View, pattern_matches
 
 __all__ = ["faults", "plan", "work_that_would_go"]
 
@@ -69,11 +69,7 @@ def _level(above: str, parts: list[tuple[str, object]]) -> Iterator[str]:
 
 def _has_template(pod: config.Pod, resource: ResourceView) -> bool:
     name = resource.spec.name
-    for template in pod.templates:
-        before, _, after = template.pattern.partition("*")
-        if name.startswith(before) and name.endswith(after):
-            return True
-    return False
+    return any(pattern_matches(template.pattern, name) for template in pod.templates)
 
 
 def _with_work(view: View, change: config.Change) -> PlanChange:

@@ -32,6 +32,7 @@ class QueuedUnit:
         "id",
         "lane",
         "next_attempt_utc",
+        "pod_losses",
         "reason",
         "seq",
         "spec",
@@ -48,6 +49,7 @@ class QueuedUnit:
         self.completed = 0
         self.attempt = 0
         self.crashes = 0
+        self.pod_losses = 0  # deaths of its pod under it, since its last command was completed
         self.epoch: tuple[int, ...] = ()
         self.reason = ""
         self.code = ""
@@ -71,6 +73,7 @@ class QueuedUnit:
         unit.code = known.code
         unit.next_attempt_utc = known.next_attempt_utc
         unit.cancelling = known.cancel_requested
+        unit.pod_losses = known.pod_losses
         return unit
 
     @property

@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from orchestration.lane import Lane, QueuedUnit
 from orchestration.records import OnFailure, UnitState
-from rpc.messages import Fault
+from rpc.messages import Epoch, Fault
 
 __all__ = [
+    "POD_LOSSES_LIMIT",
     "Verdict",
     "after_deadline",
     "after_failure",
@@ -19,10 +20,14 @@ __all__ = [
     "after_settling",
     "backoff_s",
     "deadline_utc",
+    "is_blamed",
     "superseded_by",
 ]
 
 CREATE, DESTROY = "create", "destroy"
+# Deaths of its pod under a unit that never got further. More than crashes of its process are forgiven:
+# a pod is also killed by hand, by a lack of memory, or by a unit of another of its resources.
+POD_LOSSES_LIMIT = 5
 
 
 class Verdict(Struct, frozen=True):
@@ -89,9 +94,21 @@ def after_settling(
     if unit.crashes >= quarantine_after:
         text = f"crashed its process {unit.crashes} times: {unit.reason}"
         return Verdict(UnitState.QUARANTINED, text, unit.code or "crash")
+    if unit.pod_losses >= POD_LOSSES_LIMIT:
+        text = f"its pod died {unit.pod_losses} times while it was executing: {unit.reason}"
+        return Verdict(UnitState.QUARANTINED, text, "pod_lost")
     if unit.cancelling:
         return Verdict(UnitState.CANCELLED, f"cancelled after command {completed}")
     return Verdict(UnitState.PENDING, f"found not applied from command {completed} on")
+
+
+def is_blamed(unit: QueuedUnit, before: Epoch) -> bool:
+    """Whether the death of the pod's incarnations older than `before` counts against `unit`.
+
+    Only if it was begun, and only while root and zone are the same: a pod that went down with its zone, or
+    with the server, did not die of its work.
+    """
+    return unit.state is UnitState.EXECUTING and unit.epoch[:2] == before[:2]
 
 
 def after_deadline(unit: QueuedUnit) -> Verdict:

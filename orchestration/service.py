@@ -374,6 +374,10 @@ class Orchestrator:
         subject = str(answer.revision + 1)
         row = (now_utc, "infrastructure.applied", subject, "", "", _encode(counts).decode())
         changes.events.append(row)
+        for path in [each.path for each in answer.changes if each.action == "replace"]:
+            known = self._view.resources.get(path)
+            if known is not None:  # nothing is held of the device that takes its place
+                changes.resources[path] = (*known.row()[:3], None)
         try:
             return await self._journal.save_infrastructure(
                 _encode(infrastructure),
@@ -489,7 +493,11 @@ class Orchestrator:
 
     async def verify(self) -> VerifyAnswer:
         """Replay the log and judge every promise, beside the loop."""
-        return await asyncio.to_thread(verify, self._journal.replay(), self._present())
+        return await asyncio.to_thread(self._verify, self._present())
+
+    def _verify(self, present: Present) -> VerifyAnswer:
+        with self._journal.replay() as replay:
+            return verify(replay.events(), present, replay.units())
 
     def _present(self) -> Present:
         now = self._view.clock()
@@ -548,7 +556,8 @@ def _require_valid(infrastructure: Infrastructure) -> None:
 
 def _refused(errors: list[dict[str, object]]) -> ProblemError:
     first = errors[0]
-    text = f"{len(errors)} refused, the first is unit {first['index']}: {first['message']}"
+    number = int(str(first["index"])) + 1  # people count from 1
+    text = f"{len(errors)} refused, the first is unit {number}: {first['message']}"
     return problems.BATCH_REFUSED.error(text, hint=str(first["hint"]), errors=errors)
 
 

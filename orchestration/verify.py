@@ -1,15 +1,18 @@
 """The proof: replays the event log through a checker that shares no code with dispatcher and recovery.
 
-It believes nothing but the events, in their order, and derives from them what every promise says. What only
+It believes nothing but the events, in their order, and derives from them what every promise says; then it
+compares how that leaves every unit with the table of units, which were read at the same moment. What only
 the present can tell (the view against the desired states, refused epochs) is handed in as `Present`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
+from orchestration.journal.contract import UnitNow
 from orchestration.records import EventRecord, InvariantRecord, VerifyAnswer
 
 __all__ = ["Difference", "Present", "verify"]
@@ -17,6 +20,15 @@ __all__ = ["Difference", "Present", "verify"]
 LISTED = 20
 _ENDS = {"unit.succeeded", "unit.failed", "unit.cancelled", "unit.superseded", "unit.quarantined"}
 _AT_DEVICE = {"unit.executing", "unit.in_doubt"}
+# What a unit was just before. In doubt is also one that was only sent; looking at its device may end it.
+_BEFORE = {
+    "unit.dispatched": {"unit.pending"},
+    "unit.executing": {"unit.dispatched"},
+    "unit.in_doubt": {"unit.dispatched", "unit.executing"},
+    "unit.succeeded": {"unit.executing", "unit.in_doubt"},
+    "unit.quarantined": {"unit.in_doubt"},
+    "unit.superseded": {"unit.pending"},
+}
 
 
 class Difference(Struct, frozen=True):
@@ -47,15 +59,18 @@ class _Promise:
     def test(self, holds: bool, text: str) -> None:  # noqa: FBT001 - reads as an assertion
         self.checked += 1
         if not holds:
+            self.broken(text)
+
+    def broken(self, text: str) -> None:
+        if len(self.violations) < LISTED:
             self.violations.append(text)
 
     def record(self, name: str, detail: str = "") -> InvariantRecord:
-        listed = tuple(self.violations[:LISTED])
         return InvariantRecord(
             name=name,
             holds=not self.violations,
             checked=self.checked,
-            violations=listed,
+            violations=tuple(self.violations),
             detail=detail,
         )
 
@@ -94,12 +109,14 @@ class _Checker:
         self.isolation = _Promise()
         self.numbering = _Promise()
         self.cancelling = _Promise()
+        self.steps = _Promise()
         self.events = 0
         self.accepted = 0
         self.ended = 0
         self.lost_nodes = 0
         self._last_seq = 0
         self._units: dict[str, _Unit] = {}
+        self._over: dict[str, str] = {}  # by unit: how it ended
         self._resources: dict[str, _Resource] = {}
 
     def take(self, event: EventRecord) -> None:
@@ -114,6 +131,20 @@ class _Checker:
             self._resource_event(event)
         elif event.kind == "node.lost":
             self.lost_nodes += 1
+
+    def compare(self, table: Iterable[UnitNow]) -> None:
+        """Compare what the log, taken to its end, leaves of every unit with what is kept of them."""
+        open_units = {name: unit.state for name, unit in self._units.items()}
+        promise = self.one_end
+        for unit in table:
+            told = open_units.pop(unit.id, None) or self._over.pop(unit.id, None)
+            promise.checked += 1
+            if told is None:
+                promise.broken(f"{unit.id} is {unit.state}, the log does not know it")
+            elif told != f"unit.{unit.state}":
+                promise.broken(f"{unit.id} is {unit.state}, the log ends with {told}")
+        for name in chain(open_units, self._over):
+            promise.broken(f"{name} is in the log, and not among the units kept")
 
     @property
     def unfinished(self) -> int:
@@ -147,15 +178,26 @@ class _Checker:
             self._at_device(event, unit, resource)
         self._isolated(event)
         if event.kind != "unit.progress":
+            self._step(event, unit)
             unit.state = event.kind
         elif unit.state in _AT_DEVICE:
             resource.at_device.add(event.subject)
         if event.kind in _ENDS:
             self._end(event, unit, resource)
 
+    def _step(self, event: EventRecord, unit: _Unit) -> None:
+        """Nothing is skipped between acceptance and end."""
+        before = _BEFORE.get(event.kind)
+        if before is not None:
+            self.steps.checked += 1
+            if unit.state not in before:
+                self.steps.broken(f"{event.subject}: {event.kind} after {unit.state}")
+
     def _begin(self, event: EventRecord) -> None:
         """A name that is not open: it is accepted now, or something is wrong."""
-        is_new = event.kind == "unit.pending" and not event.detail
+        is_new = (
+            event.kind == "unit.pending" and not event.detail and event.subject not in self._over
+        )
         text = f"{event.subject}: {event.kind} without acceptance, or after its end"
         self.one_end.test(is_new, text)
         if is_new:
@@ -167,6 +209,7 @@ class _Checker:
         self.ended += 1
         self.one_end.checked += 1
         del self._units[event.subject]
+        self._over[event.subject] = event.kind
         resource.open_numbers.pop(unit.number, None)
 
     def _dispatched(self, event: EventRecord, resource: _Resource) -> None:
@@ -209,12 +252,24 @@ class _Checker:
         return self._resources[path]
 
 
-def verify(batches: Iterable[Sequence[EventRecord]], present: Present) -> VerifyAnswer:
-    """Replay `batches`, the whole log in order, and judge every promise."""
+def verify(
+    batches: Iterable[Sequence[EventRecord]],
+    present: Present,
+    table: Iterable[UnitNow] | None = None,
+) -> VerifyAnswer:
+    """Replay `batches`, the whole log in order, and judge every promise.
+
+    Args:
+        batches: the events.
+        present: what the log cannot say.
+        table: every unit as it is kept, of the same moment; read after the events. None: not compared.
+    """
     checker = _Checker()
     for batch in batches:
         for event in batch:
             checker.take(event)
+    if table is not None:
+        checker.compare(table)
     promises = (
         checker.one_end.record(
             "I1", f"{checker.accepted} accepted, {checker.ended} ended, each exactly once"
@@ -237,6 +292,7 @@ def verify(batches: Iterable[Sequence[EventRecord]], present: Present) -> Verify
         checker.cancelling.record(
             "cancel", "steps after an accepted cancellation; none begins anew"
         ),
+        checker.steps.record("steps", "steps of units; none skips the one that must be before it"),
         checker.numbering.record("log", "events numbered upwards from 1 without a gap"),
     )
     return VerifyAnswer(

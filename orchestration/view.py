@@ -30,7 +30,15 @@ from rpc.messages import Supervision as SupervisionMessage
 if TYPE_CHECKING:
     from orchestration.lane import Lane
 
-__all__ = ["NodeView", "PodView", "ResourceView", "View", "ZoneView", "zone_of"]
+__all__ = [
+    "NodeView",
+    "PodView",
+    "ResourceView",
+    "View",
+    "ZoneView",
+    "pattern_matches",
+    "zone_of",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +89,7 @@ class ResourceView:
         "epoch",
         "epoch_text",
         "exists",
+        "former_epoch",
         "in_flight",
         "in_sync",
         "is_leaving",
@@ -105,6 +114,7 @@ class ResourceView:
         self.state = "undefined"
         self.epoch: Epoch = ()
         self.epoch_text = "[]"
+        self.former_epoch: Epoch = ()  # incarnations up to this one were of another device
         self.exists: bool | None = None
         self.observed: dict[str, object] = {}
         self.observed_at: float | None = None
@@ -135,6 +145,7 @@ class ResourceView:
         if (old.driver, old.connect, old.kind) != (spec.driver, spec.connect, spec.kind):
             self.desired = self.exists = self.observed_at = self.in_sync = None
             self.observed = {}
+            self.former_epoch = self.epoch
         elif old.config == spec.config:
             return  # its pod has no part in what else there is
         if self.pod.is_live:  # the process begins anew, and tells when it is ready
@@ -358,7 +369,7 @@ class View:
         if pod is None or not name:
             return None
         for template in pod.spec.templates:
-            if _matches(template.pattern, name):
+            if pattern_matches(template.pattern, name):
                 return pod, template
         return None
 
@@ -441,7 +452,8 @@ def _declared(infrastructure: Infrastructure) -> dict[str, Zone]:
     }
 
 
-def _matches(pattern: str, name: str) -> bool:
+def pattern_matches(pattern: str, name: str) -> bool:
+    """Say whether a template makes `name`: something must be where its `*` is."""
     before, _, after = pattern.partition("*")
     fits = name.startswith(before) and name.endswith(after)
     return fits and len(name) > len(before) + len(after)

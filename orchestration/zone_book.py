@@ -209,6 +209,8 @@ class ZoneBook:
         changed: dict[str, list[ResourceView]] = {pod.path: [] for pod in pods}
         for resource in resources:
             changed.setdefault(resource.pod.path, []).append(resource)
+            if resource.epoch and resource.desired is None:  # perhaps another device, by a template
+                self.changes.resources[resource.path] = resource.row()
         for path, mine in changed.items():
             pod = self._view.pods.get(path)
             if pod is not None and pod.is_live:
@@ -260,8 +262,11 @@ class ZoneBook:
             resource.is_open = False
             resource.enter("unreachable")
             for unit in resource.lane.at_the_pod() if resource.lane is not None else []:
-                text = f"{pod.path} was lost: {reason}"
-                self._go(unit, Verdict(_IN_DOUBT, text), {"cause": pod.path, "reason": reason})
+                detail: dict[str, object] = {"cause": pod.path, "reason": reason}
+                if recovery.is_blamed(unit, before):
+                    self._note_pod_losses(unit, unit.pod_losses + 1)
+                    detail["pod_losses"] = unit.pod_losses
+                self._go(unit, Verdict(_IN_DOUBT, f"{pod.path} was lost: {reason}"), detail)
             if resource.is_leaving:
                 self._gone(resource, "its resource was removed while it was in doubt")
 
@@ -410,7 +415,7 @@ class ZoneBook:
             resource.enter("executing")
             resource.is_open = True
         if body.completed > unit.completed:
-            unit.completed = body.completed
+            self._advance(unit, body.completed)
             # The device is past the state held: until this unit's end, whatever is there counts.
             resource.hold(None)
             self.changes.resources[resource.path] = resource.row()
@@ -430,13 +435,13 @@ class ZoneBook:
             resource.pod.note_finish(now - max(lane.finished_at, unit.dispatched_at))
             lane.finished_at = now
         partial = body.completed > unit.completed
-        unit.completed = body.completed
+        self._advance(unit, body.completed)
         if body.outcome == "succeeded":
-            self._hold(resource, body.observed, exists=body.exists)
+            self._hold(resource, body)
             self._go(unit, _SUCCEEDED, {"duration_s": round(body.duration_s, 6)})
             return
         if body.observed:
-            self._hold(resource, body.observed, exists=body.exists)
+            self._hold(resource, body)
         elif partial:
             resource.hold(None)
             self.changes.resources[resource.path] = resource.row()
@@ -445,9 +450,11 @@ class ZoneBook:
         else:
             self._go(unit, recovery.after_failure(unit, body.fault, self._clock_utc()))
 
-    def _hold(self, resource: ResourceView, observed: dict[str, object], *, exists: bool) -> None:
-        resource.hold(observed if exists else {})
-        resource.see(observed, exists=exists, now=self._clock())
+    def _hold(self, resource: ResourceView, body: Finished) -> None:
+        if body.epoch <= resource.former_epoch:
+            return  # it tells of a device that is the resource's no more
+        resource.hold(body.observed if body.exists else {})
+        resource.see(body.observed, exists=body.exists, now=self._clock())
         self.changes.resources[resource.path] = resource.row()
 
     def _ready(self, resource: ResourceView, body: Ready) -> None:
@@ -476,7 +483,7 @@ class ZoneBook:
         last_begun = begun[-1] if begun else -1
         limit = resource.pod.spec.quarantine_after
         for index, (unit, done) in enumerate(found):
-            unit.completed = max(unit.completed, done)
+            self._advance(unit, done)
             resource.hold(body.observed if body.exists else {})
             overtaken = index < last_begun
             verdict = recovery.after_settling(unit, unit.completed, limit, overtaken=overtaken)
@@ -507,7 +514,7 @@ class ZoneBook:
         self._note("resource.crashed", resource.path, resource, detail)
         unit = None if body.unit is None else self.units.get(body.unit)
         if unit is not None and unit.at_the_pod and unit.lane is resource.lane:
-            unit.completed = max(unit.completed, body.completed)
+            self._advance(unit, body.completed)
             unit.crashes += body.culprit
             cause = {"cause": resource.path, "reason": body.reason}
             self._go(unit, Verdict(_IN_DOUBT, body.reason, "crash"), cause)
@@ -609,6 +616,16 @@ class ZoneBook:
             units[after] += 1
 
     # ── transitions ───────────────────────────────────────────────────────────────────────────
+
+    def _advance(self, unit: QueuedUnit, completed: int) -> None:
+        """Note how many commands are applied; a unit that gets further is not what its pod dies of."""
+        if completed > unit.completed:
+            unit.completed = completed
+            if unit.pod_losses:
+                self._note_pod_losses(unit, 0)
+
+    def _note_pod_losses(self, unit: QueuedUnit, losses: int) -> None:
+        unit.pod_losses = self.changes.pod_losses[unit.seq] = losses
 
     def _return(self, unit: QueuedUnit, reason: str, pause_s: float = 0.0) -> None:
         """Take back a unit that never began: that was no attempt."""

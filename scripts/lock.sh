@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links)
+common=(--quiet --universal --python-version 3.11 --generate-hashes --no-header)
 uv pip compile "${common[@]}" "$@" --extra dev pyproject.toml -o requirements/lock.txt
 echo "libvirt-python>=9.0" | uv pip compile "${common[@]}" "$@" - -o requirements/lock-libvirt.txt

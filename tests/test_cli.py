@@ -164,6 +164,7 @@ def test_unknown_command_is_a_usage_error_with_a_suggestion(run):
         ("submit", "work", VM, "create", "memory"),
         ("submit", "work", VM, "create", "--on-failure", "never"),
         ("submit", "work", VM, "create", "--wait=soon"),
+        ("submit", "work", VM, "create", "--idempotency-key", ""),
         ("submit", "work", VM, "create", "-f", "x.toml"),
         ("describe", "pod", "a", "b"),
         ("tree", "--depth", "9"),
@@ -213,6 +214,27 @@ def test_reader_that_leaves_is_no_error(live):
     ended = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
 
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")]
+)
+@pytest.mark.parametrize("words", ["get resources", "get resources --debug", "--help"])
+def test_output_that_goes_nowhere_is_one_line_and_exit_74(live, where, why, words):
+    command = f"{sys.executable} -m cli {words} {where}"
+    ended = subprocess.run(command, shell=True, check=False, stderr=subprocess.PIPE, text=True)
+
+    assert (ended.returncode, ended.stderr) == (
+        74,
+        f"error: standard output cannot be written: {why}\n",
+    )
+
+
+def test_closed_stderr_keeps_the_data(live):
+    command = f"{sys.executable} -m cli get regions -o name 2>&-"
+    ended = subprocess.run(command, shell=True, check=False, stdout=subprocess.PIPE, text=True)
+
+    assert (ended.returncode, ended.stdout) == (0, "region/eu\n")
 
 
 # Files.
@@ -301,12 +323,43 @@ def test_apply_that_does_not_converge_exits_124(run, live, infra):
     assert live.orchestrator.revision == 2
 
 
-def test_apply_does_not_wait_for_what_is_set_aside(run, live, infra):
-    live.orchestrator.resource_state = "set_aside"
+def test_apply_counts_resources_made_on_demand_in_both_figures(run, live, infra):
+    live.orchestrator.resource_state = "synchronising"
+    live.orchestrator.on_demand = 9
+    ended = run("apply", infra, "-y", "--wait=0.3s")
+
+    assert "13 of 13 resources are not ready after 0.3 s, in eu/a/rack-1" in ended.err
+
+
+def test_apply_does_not_wait_for_what_is_set_aside_by_it(run, live, infra):
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}  # as soon as it is there
     ended = run("apply", infra, "-y", "--wait")
 
     assert ended.status == 124
-    assert "4 resources are set aside" in ended.err
+    assert "1 resources are set aside" in ended.err
+    assert "eu/a/rack-1/vm-4" in ended.err
+
+
+def test_apply_does_not_fail_for_what_was_set_aside_before(run, live, infra):
+    run("apply", infra, "-y", "--wait")
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}
+    ended = run("apply", infra, "-y", "--wait")
+
+    assert ended.status == 0
+    assert (
+        "3 resources in 1 pods are ready; 1 set aside before are left so: eu/a/rack-1/vm-4"
+        in ended.err
+    )
+
+
+def test_apply_that_touches_what_was_set_aside_waits_for_it(run, live, infra):
+    run("apply", infra, "-y", "--wait")
+    live.orchestrator.aside = {"eu/a/rack-1/vm-4"}
+    infra.write_text(f"{infra.read_text()}config.vcpus = 9\n")
+    ended = run("apply", infra, "-y", "--wait")
+
+    assert ended.status == 124
+    assert "1 resources are set aside" in ended.err
 
 
 def test_apply_without_wait_returns_at_once(run, live, infra):

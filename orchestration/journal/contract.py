@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Self
 
 from msgspec import Struct
 
@@ -31,8 +32,10 @@ __all__ = [
     "JournalInUseError",
     "JournalVersionError",
     "OpenUnit",
+    "Replay",
     "ResourceRow",
     "RevisionError",
+    "UnitNow",
 ]
 
 EventRow = tuple[float, str, str, str, str, str]  # at_utc, kind, subject, resource, epoch, detail
@@ -68,7 +71,7 @@ class IdempotencyError(JournalError):
     """
 
     def __init__(self, index: int, key: str) -> None:
-        super().__init__(f"unit {index}: key {key!r} was used for different work")
+        super().__init__(f"key {key!r} was used for different work")
         self.index = index
         self.key = key
 
@@ -129,6 +132,14 @@ class OpenUnit(Struct, frozen=True):
     accepted_utc: float
     next_attempt_utc: float | None
     cancel_requested: bool = False
+    pod_losses: int = 0
+
+
+class UnitNow(Struct, frozen=True):
+    """A unit and the state it is in."""
+
+    id: str
+    state: str
 
 
 class ResourceRow(Struct, frozen=True):
@@ -146,10 +157,19 @@ class Changes:
     A unit that changes twice in one of these has one row (the last) and both events.
     """
 
-    __slots__ = ("cancels", "dropped", "events", "reporters", "resources", "units")
+    __slots__ = (
+        "cancels",
+        "dropped",
+        "events",
+        "pod_losses",
+        "reporters",
+        "resources",
+        "units",
+    )
 
     def __init__(self) -> None:
         self.cancels: list[int] = []  # numbers of units somebody wants cancelled
+        self.pod_losses: dict[int, int] = {}  # by number of the unit
         self.units: dict[int, UnitRow] = {}
         self.events: list[EventRow] = []
         self.resources: dict[str, tuple[str, int, str, str | None]] = {}
@@ -164,6 +184,7 @@ class Changes:
             or self.reporters
             or self.dropped
             or self.cancels
+            or self.pod_losses
         )
 
 
@@ -172,6 +193,28 @@ class Committed(Struct, frozen=True):
 
     first_seq: int
     rows: Sequence[EventRow]
+
+
+class Replay(ABC):
+    """The journal as it is at one moment, on a connection of its own. Use it as a context manager, on any thread."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def events(self) -> Iterator[list[EventRecord]]:
+        """The whole event log in order, in batches."""
+
+    @abstractmethod
+    def units(self) -> Iterator[UnitNow]:
+        """Every unit, in order of acceptance."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of that moment: until then the file cannot be tidied behind it."""
 
 
 class Journal(ABC):
@@ -313,5 +356,5 @@ class Journal(ABC):
         """The number of the newest event, 0 if there is none."""
 
     @abstractmethod
-    def replay(self, batch: int = 5000) -> Iterator[list[EventRecord]]:
-        """The whole event log in order, on a connection of its own: may run on any thread."""
+    def replay(self, batch: int = 5000) -> Replay:
+        """Everything as it is now, in batches of `batch`; may be called, and read, on any thread."""

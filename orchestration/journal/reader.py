@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from orchestration.journal.contract import OpenUnit, ResourceRow
+from orchestration.journal.contract import OpenUnit, Replay, ResourceRow, UnitNow
 from orchestration.journal.store import connect
 from orchestration.records import (
     CommandSpec,
@@ -31,7 +31,7 @@ _STATES = {state.value: state for state in UnitState}
 _UNIT = (
     "SELECT seq, resource, state, commands, completed, attempt, crashes, epoch, reason, code, "
     "on_failure, idempotency_key, command_deadline_s, accepted_utc, changed_utc, next_attempt_utc, "
-    "cancel_requested FROM units"
+    "cancel_requested, pod_losses FROM units"
 )
 _EVENT = "SELECT seq, at_utc, kind, subject, resource, epoch, detail FROM events"
 _OPEN = "('pending', 'dispatched', 'executing', 'in_doubt')"
@@ -105,6 +105,7 @@ class SqliteReader:
                 row[13],
                 row[15],
                 bool(row[16]),
+                row[17],
             )
 
     def resources(self) -> Iterator[ResourceRow]:
@@ -155,18 +156,9 @@ class SqliteReader:
         row = self._row("SELECT max(seq) FROM events")
         return 0 if row is None or row[0] is None else int(row[0])
 
-    def replay(self, batch: int) -> Iterator[list[EventRecord]]:
+    def replay(self, batch: int) -> Replay:
         """See `Journal.replay`."""
-        connection = connect(self._path, read_only=True)
-        try:
-            last = 0
-            while rows := connection.execute(
-                f"{_EVENT} WHERE seq > ? ORDER BY seq LIMIT ?", (last, batch)
-            ).fetchall():
-                last = rows[-1][0]
-                yield [_event(row) for row in rows]
-        finally:
-            connection.close()
+        return _SqliteReplay(self._path, self._tag, batch)
 
     def _about(self, subject: str) -> tuple[str, list[object]]:
         """A unit's events are found through its resource, all others through either index."""
@@ -203,6 +195,34 @@ class SqliteReader:
             next_attempt_utc=row[15],
             cancel_requested=bool(row[16]),
         )
+
+
+class _SqliteReplay(Replay):
+    """One read transaction: what is committed after its first read is not seen."""
+
+    def __init__(self, path: Path, tag: str, batch: int) -> None:
+        self._tag = tag
+        self._batch = batch
+        self._connection = connect(path, read_only=True)
+        self._connection.execute("BEGIN")
+        self._connection.execute("SELECT max(seq) FROM events").fetchone()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def events(self) -> Iterator[list[EventRecord]]:
+        for rows in self._batches(f"{_EVENT} ORDER BY seq"):
+            yield [_event(row) for row in rows]
+
+    def units(self) -> Iterator[UnitNow]:
+        for rows in self._batches("SELECT seq, state FROM units ORDER BY seq"):
+            for seq, state in rows:
+                yield UnitNow(f"{self._tag}-{seq}", state)
+
+    def _batches(self, query: str) -> Iterator[list[Any]]:
+        cursor = self._connection.execute(query)
+        while rows := cursor.fetchmany(self._batch):
+            yield rows
 
 
 def _event(row: sqlite3.Row | tuple[Any, ...]) -> EventRecord:

@@ -25,6 +25,7 @@ from orchestration.journal.contract import (
     JournalFullError,
     JournalIOError,
     OpenUnit,
+    Replay,
     ResourceRow,
 )
 from orchestration.journal.reader import SqliteReader
@@ -167,7 +168,7 @@ class SqliteJournal(Journal):
     def last_event(self) -> int:
         return self._reader.last_event()
 
-    def replay(self, batch: int = 5000) -> Iterator[list[EventRecord]]:
+    def replay(self, batch: int = 5000) -> Replay:
         return self._reader.replay(batch)
 
     def _ask(self, request: Request) -> Awaitable[Any]:

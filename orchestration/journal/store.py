@@ -72,6 +72,9 @@ WHERE units.seq = new.value->>0
 _REQUEST_CANCELS = """
 UPDATE units SET cancel_requested = 1 WHERE seq IN (SELECT value FROM json_each(?))
 """
+_COUNT_POD_LOSSES = """
+UPDATE units SET pod_losses = new.value->>1 FROM json_each(?) AS new WHERE seq = new.value->>0
+"""
 _INSERT_EVENTS = """
 INSERT INTO events (seq, at_utc, kind, subject, resource, epoch, detail)
 SELECT ? + key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
@@ -374,6 +377,8 @@ class SqliteStore:
     def _write_rare(self, changes: Changes) -> None:
         if changes.cancels:
             self._execute(_REQUEST_CANCELS, changes.cancels)
+        if changes.pod_losses:
+            self._execute(_COUNT_POD_LOSSES, list(changes.pod_losses.items()))
         if changes.resources:
             self._execute(_UPSERT_RESOURCES, list(changes.resources.values()))
         if changes.dropped:

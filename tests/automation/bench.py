@@ -57,6 +57,7 @@ class Bench:
     def __init__(self, seed: int | None = None, **pod: object) -> None:
         self.virtual = VirtualRuntime(seed)
         self.driver = Scripted()
+        self.others: dict[str, Scripted] = {}  # by name; other devices than those of `driver`
         self.reports = Reports()
         self.revision = 0
         pod.setdefault("supervision", Supervision(intensity=1000, period_s=1.0))
@@ -71,7 +72,7 @@ class Bench:
     def _load(self, name: str):
         if name == "missing":
             raise LookupError("no driver is called 'missing'")
-        return lambda connect: self.driver
+        return lambda connect: self.others.get(name, self.driver)
 
     def future(self):
         return self.virtual.loop.create_future()

@@ -157,6 +157,8 @@ class Scripted(Driver):
             case "lie":
                 self.devices[ref.path].marks.append("something/0")
                 return Done()
+            case "nothing":  # as a driver that forgets its `return`
+                return None  # type: ignore[return-value]
             case BaseException():
                 raise what
         self._effect(ref, step, ctx)

@@ -19,6 +19,7 @@ from rpc.messages import (
     Suspect,
 )
 from tests.automation.bench import BRIEFLY_S, Bench, command, unit
+from tests.automation.scripted import Scripted
 
 
 @pytest.fixture
@@ -241,6 +242,19 @@ def test_next_incarnation_settles_the_culprit_by_looking(bench):
     assert second.epoch > first.epoch
     assert [(s.unit, s.completed) for s in second.settled] == [("a", 1)]
     assert bench.keys() == ["a/0"]
+
+
+def test_driver_that_answers_nothing_is_told_what_it_must_answer(bench):
+    bench.define("r")
+    bench.driver.script["eu/a/p/r"].append("nothing")
+
+    bench.dispatch("r", unit("a"))
+
+    (crashed,) = bench.of(Crashed)
+    assert (
+        "driver_contract: scripted.apply answered None to 'set', not Done, NoChange or Accepted"
+        in crashed.reason
+    )
 
 
 def test_unit_that_crashed_before_its_effect_is_settled_as_not_done(bench):
@@ -521,6 +535,40 @@ def test_changed_definition_is_taken_on_between_two_units(bench):
     assert bench.outcomes() == [("a", "succeeded")]
     assert [(body.unit, body.reason) for body in bench.of(Dropped)] == [("b", "epoch")]
     assert bench.ready()[-1].epoch > bench.ready()[0].epoch
+
+
+def test_state_of_the_former_device_is_not_put_on_the_one_that_takes_its_place(bench):
+    new = bench.others["elsewhere"] = Scripted()
+    new.devices["eu/a/p/r"].state = {"value": "its own"}
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.define("r", driver="elsewhere")
+    gate.set_result(None)
+    bench.virtual.advance(5.0)
+
+    assert bench.outcomes() == [("a", "succeeded")]
+    assert bench.ready()[-1].observed == {"value": "its own"}
+    assert new.effects == []
+
+
+def test_state_of_the_former_device_is_not_put_on_one_that_comes_back_under_its_name(bench):
+    new = bench.others["elsewhere"] = Scripted()
+    new.devices["eu/a/p/r"].state = {"value": "its own"}
+    bench.define("r")
+    gate = bench.future()
+    bench.driver.script["eu/a/p/r"].append(gate)
+    bench.dispatch("r", unit("a"))
+
+    bench.retire("r")
+    bench.define("r", driver="elsewhere")
+    gate.set_result(None)
+    bench.virtual.advance(5.0)
+
+    assert bench.ready()[-1].observed == {"value": "its own"}
+    assert new.effects == []
 
 
 def test_unchanged_definition_leaves_the_process_alone(bench):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 
@@ -47,6 +48,8 @@ class MemoryOrchestrator:
         self.batches: list[int] = []
         self.finish_at_once = False
         self.resource_state = "ready"
+        self.aside: set[str] = set()  # set aside, whatever `resource_state` says
+        self.on_demand = 0  # resources of each pod that are not declared, and not ready
         self.full = False
         self.grown = asyncio.Condition()
         self.subscribers = 0
@@ -211,8 +214,8 @@ class MemoryOrchestrator:
                 state="up",
                 pid=1,
                 strategy=pod.supervision.strategy.value,
-                resources=len(pod.resources),
-                ready=len(pod.resources) if self.resource_state == "ready" else 0,
+                resources=len(pod.resources) + self.on_demand,
+                ready=sum(self._state(f"{path}/{each.name}") == "ready" for each in pod.resources),
             )
             for path, pod in self.declared.pods()
         ]
@@ -241,12 +244,15 @@ class MemoryOrchestrator:
                     path=path,
                     kind=resource.kind,
                     driver=resource.driver,
-                    state=self.resource_state,
+                    state=self._state(path),
                     epoch=(1, 1, 1, 1),
                     pending=self._queued(path),
                     config=resource.config,
                 )
         raise problems.NO_SUCH_RESOURCE.error(f"resource {path!r}")
+
+    def _state(self, path: str) -> str:
+        return "set_aside" if path in self.aside else self.resource_state
 
     async def reset(self, path: str) -> ResourceRecord:
         self.actors.append(ACTOR.get())
@@ -299,7 +305,7 @@ class MemoryOrchestrator:
             revision=self.revision,
             uptime_s=1.0,
             units={},
-            resources={self.resource_state: sum(1 for _ in self._paths())},
+            resources=Counter(self._state(path) for path, _, _ in self._paths()),
             nodes={"up": 2},
         )
 

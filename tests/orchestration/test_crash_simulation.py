@@ -395,7 +395,8 @@ def test_every_accepted_unit_ends_once_and_in_order_whatever_crashes(tmp_path, s
 
     reader = SqliteReader(world.path, world.store.tag)
     states = {unit: reader.unit(int(unit.rpartition("-")[2])).state for unit in world.accepted}
-    answer = verify(reader.replay(1000), Present())
+    with reader.replay(1000) as replay:
+        answer = verify(replay.events(), Present(), replay.units())
     reader.close()
     world.store.close()
     assert answer.holds, [each for each in answer.invariants if not each.holds]

@@ -87,6 +87,43 @@ def test_unit_that_crashed_its_process_too_often_is_quarantined():
     assert "boom" in verdict.reason
 
 
+def test_unit_under_which_its_pod_died_too_often_is_quarantined_unless_it_is_found_applied():
+    poison = unit()
+    poison.reason = "eu/a/r was lost: killed by SIGSEGV"
+    states = []
+    for losses in (recovery.POD_LOSSES_LIMIT - 1, recovery.POD_LOSSES_LIMIT):
+        poison.pod_losses = losses
+        states.append(recovery.after_settling(poison, 0, 3).state)
+
+    verdict = recovery.after_settling(poison, 0, 3)
+
+    assert states == [UnitState.PENDING, UnitState.QUARANTINED]
+    assert verdict.code == "pod_lost"
+    assert verdict.reason == (
+        "its pod died 5 times while it was executing: eu/a/r was lost: killed by SIGSEGV"
+    )
+    assert recovery.after_settling(poison, 1, 3).state is UnitState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "is_blamed"),
+    [
+        (UnitState.EXECUTING, (1, 2, 4), True),
+        (UnitState.DISPATCHED, (1, 2, 4), False),
+        (UnitState.IN_DOUBT, (1, 2, 4), False),
+        (UnitState.EXECUTING, (1, 3, 1), False),
+        (UnitState.EXECUTING, (2, 2, 4), False),
+    ],
+)
+def test_only_a_begun_unit_is_blamed_and_only_for_a_death_of_its_pod_alone(
+    state, before, is_blamed
+):
+    begun = unit()
+    begun.state, begun.epoch = state, (1, 2, 3, 1)
+
+    assert recovery.is_blamed(begun, before) is is_blamed
+
+
 def test_unit_not_applied_is_tried_again_without_any_wait():
     verdict = recovery.after_settling(unit(1, "set", "set"), 1, 3)
 

@@ -16,6 +16,7 @@ from orchestration.figures import Figures
 from orchestration.journal.sqlite import SqliteJournal
 from orchestration.problems import ProblemError
 from orchestration.records import CommandSpec, OnFailure, UnitSpec, UnitState
+from orchestration.recovery import POD_LOSSES_LIMIT
 from orchestration.service import Orchestrator
 from orchestration.state_folder import StateFolder
 from otp import Runtime
@@ -365,6 +366,8 @@ async def test_key_with_other_work_is_refused(tier):
     problem = await refusal(tier.service.submit([spec("vm-1", "other", key="k")]))
 
     assert (problem.status, problem.errors[0]["index"]) == (422, 0)
+    assert problem.errors[0]["message"] == "key 'k' was used for different work"
+    assert "the first is unit 1: key 'k'" in problem.detail  # people count from 1
 
 
 async def test_create_and_destroy_that_meet_in_the_queue_are_superseded(tier):
@@ -572,6 +575,80 @@ async def test_cancelled_unit_lost_on_its_way_is_not_sent_again(tier):
     assert [each for each in heir.messages if isinstance(each, Dispatch)] == []
 
 
+async def loses_its_pod(tier, root, number, units):
+    """Let incarnation `number` of the pod begin what it is sent, and die of it once `units` run."""
+    pod = tier.node(RACK, "pod", (root.epoch[0], 1, number))
+    pod.on_dispatch = pod.hold
+    await shown(
+        lambda: (
+            [tier.service.unit(unit.id).state for unit in units]
+            == [UnitState.EXECUTING] * len(units)
+        )
+    )
+    pod.close()
+    root.report(NodeLost(RACK, "pod", 1, pod.epoch, "killed by SIGSEGV"))
+    await shown(
+        lambda: (
+            [tier.service.unit(unit.id).state for unit in units]
+            == [UnitState.IN_DOUBT] * len(units)
+        )
+    )
+
+
+async def test_unit_its_pod_dies_of_is_quarantined_and_the_mailbox_moves_on(tier):
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+    root = tier.node("root", "root")
+    await root.saw(Welcome)
+    poison, behind = await tier.service.submit([spec(), spec()])
+
+    for number in range(1, POD_LOSSES_LIMIT + 1):
+        await loses_its_pod(tier, root, number, [poison])
+    heir = tier.node(RACK, "pod", (root.epoch[0], 1, POD_LOSSES_LIMIT + 1))
+
+    assert await ended(tier.service, poison, behind) == ["quarantined", "succeeded"]
+    assert [each.unit.id for each in heir.messages if isinstance(each, Dispatch)] == [behind.id]
+    assert tier.service.unit(poison.id).reason == (
+        f"its pod died 5 times while it was executing: {RACK} was lost: killed by SIGSEGV"
+    )
+    assert tier.service.unit(poison.id).attempt == POD_LOSSES_LIMIT
+    assert (await tier.service.verify()).holds
+
+
+async def test_losses_of_its_pod_are_counted_across_a_restart_of_orchestration(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    root = tier.node("root", "root")
+    await root.saw(Welcome)
+    (poison,) = await tier.service.submit([spec()])
+    for number in range(1, POD_LOSSES_LIMIT):
+        await loses_its_pod(tier, root, number, [poison])
+
+    service = await tier.restart()
+    await loses_its_pod(tier, root, POD_LOSSES_LIMIT, [poison])
+    tier.node(RACK, "pod", (root.epoch[0], 1, POD_LOSSES_LIMIT + 1))
+
+    assert await ended(service, poison) == ["quarantined"]
+
+
+async def test_unit_that_got_further_is_not_blamed_for_earlier_losses_of_its_pod(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    root = tier.node("root", "root")
+    await root.saw(Welcome)
+    (unit,) = await tier.service.submit([spec("vm-1", "set", "set")])
+    for number in range(1, POD_LOSSES_LIMIT):
+        await loses_its_pod(tier, root, number, [unit])
+
+    lucky = tier.node(RACK, "pod", (root.epoch[0], 1, POD_LOSSES_LIMIT))
+    lucky.on_dispatch = lucky.hold
+    dispatch = await lucky.saw(Dispatch)
+    lucky.report(Progress(dispatch.path, dispatch.epoch, unit.id, dispatch.unit.attempt, 1))
+    await shown(lambda: tier.service.unit(unit.id).completed == 1)
+    lucky.close()
+    root.report(NodeLost(RACK, "pod", 1, lucky.epoch, "killed by SIGKILL"))
+    tier.node(RACK, "pod", (root.epoch[0], 1, POD_LOSSES_LIMIT + 1))
+
+    assert await ended(tier.service, unit) == ["succeeded"]
+
+
 async def shown(condition):
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - the view tells nobody that it has changed
@@ -669,6 +746,15 @@ async def test_apply_of_the_same_changes_nothing(tier):
     again = await tier.service.apply(infrastructure("vm-1"), None, False)
 
     assert (again.revision, again.plan.changes) == (first.revision, ())
+
+
+async def test_template_that_does_not_make_a_name_any_more_does_not_keep_its_work(tier):
+    await tier.service.apply(infrastructure(templates=("x-*",)), None, False)
+    await tier.service.submit([spec("x-x")])
+
+    problem = await refusal(tier.service.apply(infrastructure(templates=("x-*x",)), None, False))
+
+    assert problem.status == 409
 
 
 async def test_apply_that_would_lose_work_needs_leave_and_then_ends_it(tier):
@@ -772,6 +858,54 @@ async def test_resource_with_other_settings_is_not_ready_until_its_pod_says_so(t
     states = {each.path: each.state for each in tier.service.resources("", 10, None)[0]}
     assert states == {f"{RACK}/vm-1": "initialised", f"{RACK}/vm-2": "ready"}
     assert tier.service.pods()[0].ready == 1
+
+
+def elsewhere(name):
+    """One resource, as `infrastructure` has it, but behind another connection."""
+    old = infrastructure(name)
+    zone = old.regions[0].zones[0]
+    moved = msgspec.structs.replace(zone.pods[0].resources[0], connect="unix:elsewhere")
+    pod = msgspec.structs.replace(zone.pods[0], resources=(moved,))
+    region = msgspec.structs.replace(
+        old.regions[0], zones=(msgspec.structs.replace(zone, pods=(pod,)),)
+    )
+    return msgspec.structs.replace(old, regions=(region,))
+
+
+async def test_end_of_a_unit_on_the_former_device_is_not_what_the_new_one_is_to_be(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+    path = f"{RACK}/vm-1"
+    pod.on_dispatch = pod.start
+    (unit,) = await tier.service.submit([spec()])
+    dispatch = await pod.saw(Dispatch)
+
+    await tier.service.apply(elsewhere("vm-1"), None, False)
+    await pod.saw(Define, 2)
+    pod.finish(dispatch, "succeeded", observed={"at": "the old one"})
+
+    assert await ended(tier.service, unit) == ["succeeded"]
+    assert tier.service.resource(path).desired is None
+    pod.resources[path] = (*pod.epoch, 2)
+    pod.report(Ready(path, pod.resources[path], {"at": "the new one"}, True))
+    await shown(lambda: tier.service.resource(path).observed == {"at": "the new one"})
+    pod.on_dispatch = pod.succeed
+    (later,) = await tier.service.submit([spec()])
+    assert await ended(tier.service, later) == ["succeeded"]
+    assert tier.service.resource(path).desired == {"by": later.id}
+
+
+async def test_state_held_for_the_former_device_is_not_back_after_a_restart(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    await tier.automation(RACK)
+    (unit,) = await tier.service.submit([spec()])
+    await ended(tier.service, unit)
+    assert tier.service.resource(f"{RACK}/vm-1").desired is not None
+
+    await tier.service.apply(elsewhere("vm-1"), None, False)
+    service = await tier.restart()
+
+    assert service.resource(f"{RACK}/vm-1").desired is None
 
 
 async def test_retired_resource_is_gone_from_pod_and_view(tier):

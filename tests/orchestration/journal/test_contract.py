@@ -173,6 +173,18 @@ async def test_refused_request_does_not_hurt_its_neighbours(opened):
     assert opened.journal.counts() == {UnitState.PENDING: 2}
 
 
+async def test_number_of_pod_losses_is_durable_and_the_last_one_counts(opened):
+    (answer,) = await accept(opened.journal, spec())
+    for losses in (1, 2):
+        changes = Changes()
+        changes.pod_losses[answer.seq] = losses
+        await record(opened.journal, changes)
+
+    journal = await opened.again()
+
+    assert [unit.pod_losses for unit in journal.open_units()] == [2]
+
+
 async def test_transition_and_event_are_durable_together(opened):
     (answer,) = await accept(opened.journal, spec())
     await record(opened.journal, transition(opened.journal, answer.seq, UnitState.IN_DOUBT))
@@ -344,10 +356,24 @@ async def test_second_opener_is_turned_away(opened):
 async def test_whole_log_is_replayed_in_order_in_batches(opened):
     await accept(opened.journal, *(spec(n=n) for n in range(12)))
 
-    batches = list(opened.journal.replay(batch=5))
+    with opened.journal.replay(batch=5) as replay:
+        batches = list(replay.events())
 
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert [event.seq for batch in batches for event in batch] == list(range(1, 13))
+
+
+async def test_replay_sees_events_and_units_of_one_moment(opened):
+    journal = opened.journal
+    await accept(journal, *(spec(n=n) for n in range(3)))
+
+    with journal.replay(batch=2) as replay:
+        events = [event for batch in replay.events() for event in batch]
+        await accept(journal, spec(n=3))
+        units = list(replay.units())
+
+    assert [event.subject for event in events] == [journal.unit_id(n) for n in (1, 2, 3)]
+    assert [(unit.id, unit.state) for unit in units] == [(e.subject, "pending") for e in events]
 
 
 async def test_unit_ids_belong_to_one_journal(opened):

@@ -197,7 +197,8 @@ def test_what_was_answered_survives_a_sigkill(tmp_path):
     store = SqliteStore(path)
     reader = SqliteReader(path, store.tag)
     kept = {unit.seq for unit in reader.open_units()}
-    pending = {int(e.subject.rpartition("-")[2]) for page in reader.replay(500) for e in page}
+    with reader.replay(500) as replay:
+        pending = {int(e.subject.rpartition("-")[2]) for page in replay.events() for e in page}
     reader.close()
     store.close()
     assert set(answered) <= kept
