@@ -17,4 +17,7 @@ def thespian_environment(log_file: Path) -> dict[str, str]:
         "THESPLOG_FILE": str(log_file),
         "THESPLOG_FILE_MAXSIZE": str(1024 * 1024),
         "THESPLOG_THRESHOLD": "WARNING",
+        # What a full disk did not take must not stay in a buffer: `multiprocessing` flushes before it
+        # forks, and no node could be started until there is room.
+        "PYTHONUNBUFFERED": "1",
     }

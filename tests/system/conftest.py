@@ -30,6 +30,7 @@ class Tree:
             MARK: self.mark,
             "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]]),
         }
+        self.env.pop("PYTHONUNBUFFERED", None)  # it would hide what a log without room does
 
     def start(self, *command: str) -> None:
         with self.log.open("ab") as log:
