@@ -16,6 +16,7 @@ from otp import (
     GenServer,
     NoReply,
     Pid,
+    Result,
     StartChildError,
     gen_server,
     send_after,
@@ -106,7 +107,7 @@ class Partition(GenServer[dict[str, _Place]]):
 
     async def handle_cast(
         self, request: object, state: dict[str, _Place]
-    ) -> NoReply[dict[str, _Place]]:
+    ) -> Result[dict[str, _Place]]:
         """Take `Wanted`."""
         assert isinstance(request, Wanted)
         self._wanted = request
@@ -115,7 +116,7 @@ class Partition(GenServer[dict[str, _Place]]):
 
     async def handle_info(
         self, message: object, state: dict[str, _Place]
-    ) -> NoReply[dict[str, _Place]]:
+    ) -> Result[dict[str, _Place]]:
         """Try again what could not be started."""
         assert isinstance(message, _Again)
         self._is_trying_again = False

@@ -40,7 +40,7 @@ from drivers.contract import (
     UnreachableError,
     UnsupportedError,
 )
-from otp import GenServer, Ignore, NoReply, Stop, is_clean, send_after
+from otp import GenServer, Ignore, NoReply, Result, Stop, is_clean, send_after
 from rpc.messages import (
     CommandRecord,
     Dropped,
@@ -90,7 +90,7 @@ class _Retry:
 
 
 Outcome = Literal["succeeded", "failed", "cancelled"]
-Noted = NoReply[ResourceMemory] | Stop[ResourceMemory]
+Noted = Result[ResourceMemory]
 
 
 class Resource(GenServer[ResourceMemory]):

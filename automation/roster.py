@@ -21,6 +21,7 @@ from otp import (
     NoReply,
     Pid,
     Restart,
+    Result,
     gen_server,
     supervisor,
 )
@@ -91,7 +92,7 @@ class Roster(GenServer[ResourceTable]):
         """Start with what is in the table."""
         return self._table
 
-    async def handle_cast(self, request: object, state: ResourceTable) -> NoReply[ResourceTable]:
+    async def handle_cast(self, request: object, state: ResourceTable) -> Result[ResourceTable]:
         """Take definitions and removals, one message at a time."""
         match request:
             case Define():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from automation.execution import LOOK_S, contained
 from automation.resource_memory import ResourceMemory
 from drivers.contract import Driver, DriverError, Observation, OutcomeUnknownError
-from otp import GenServer, NoReply, send_after
+from otp import GenServer, NoReply, Result, send_after
 from rpc.messages import Epoch
 
 __all__ = ["Ask", "Claimed", "Synchroniser", "Throttle"]
@@ -106,14 +106,14 @@ class Synchroniser(GenServer[Throttle]):
         """Start with a full bucket."""
         return Throttle(self._rate, self.runtime.clock())
 
-    def handle_cast(self, request: object, state: Throttle) -> NoReply[Throttle]:
+    def handle_cast(self, request: object, state: Throttle) -> Result[Throttle]:
         """Queue an `Ask`; it is looked at once those that came with it are queued as well."""
         assert isinstance(request, Ask)
         state.ask(request)
         self._arm(_GATHER_S)
         return NoReply(state)
 
-    def handle_info(self, message: object, state: Throttle) -> NoReply[Throttle]:
+    def handle_info(self, message: object, state: Throttle) -> Result[Throttle]:
         """Grant on each `_Tick`; hand out the answers of a batch."""
         match message:
             case _Tick():

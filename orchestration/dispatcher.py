@@ -16,7 +16,7 @@ from orchestration.journal.contract import Journal
 from orchestration.lane import QueuedUnit
 from orchestration.view import PodView, ResourceView
 from orchestration.zone_book import Moves, Outbox, ZoneBook
-from otp import Call, Cast, From, GenServer, NoReply, TimerRef, cancel_timer, send_after
+from otp import Call, Cast, From, GenServer, NoReply, Result, TimerRef, cancel_timer, send_after
 from rpc.messages import Down, Epoch, Inventory, Report
 
 __all__ = [
@@ -137,7 +137,7 @@ class Dispatcher(GenServer[ZoneBook]):
         self._settle(self._book)
         return self._book
 
-    def handle_cast(self, request: object, state: ZoneBook) -> NoReply[ZoneBook]:
+    def handle_cast(self, request: object, state: ZoneBook) -> Result[ZoneBook]:
         """Take what happened."""
         match request:
             case Reported(pod, link, reports):
@@ -158,7 +158,7 @@ class Dispatcher(GenServer[ZoneBook]):
         self._settle(state)
         return NoReply(state)
 
-    def handle_call(self, request: Call[object], from_: From, state: ZoneBook) -> NoReply[ZoneBook]:
+    def handle_call(self, request: Call[object], from_: From, state: ZoneBook) -> Result[ZoneBook]:
         """Cancel a unit, or reset a resource."""
         answer: object
         match request:
@@ -171,7 +171,7 @@ class Dispatcher(GenServer[ZoneBook]):
         self._settle(state, lambda: from_.reply(answer))
         return NoReply(state)
 
-    def handle_info(self, message: object, state: ZoneBook) -> NoReply[ZoneBook]:
+    def handle_info(self, message: object, state: ZoneBook) -> Result[ZoneBook]:
         """Look at what has become due."""
         assert isinstance(message, _Tick)
         self._timer = self._tick_utc = None

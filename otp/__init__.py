@@ -88,6 +88,7 @@ from otp.exit_reason import Raised, is_clean
 from otp.gen_event import EventHandler, EventManager, GenEventExit
 from otp.gen_server import (
     TIMEOUT,
+    CallResult,
     Continue,
     GenServer,
     Hibernate,
@@ -95,6 +96,7 @@ from otp.gen_server import (
     NoReply,
     Ok,
     Reply,
+    Result,
     Stop,
     StopReply,
     Timeout,
@@ -146,6 +148,7 @@ __all__ = [
     "Backoff",
     "Call",
     "CallError",
+    "CallResult",
     "CallTimeoutError",
     "CallbackFailedError",
     "CallingSelfError",
@@ -199,6 +202,7 @@ __all__ = [
     "Reply",
     "Report",
     "Restart",
+    "Result",
     "Runtime",
     "RuntimeStats",
     "ServerReport",

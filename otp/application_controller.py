@@ -20,7 +20,7 @@ from otp.application_spec import (
     ApplicationSpec,
     RestartType,
 )
-from otp.callback_results import NoReply, Reply, Stop
+from otp.callback_results import CallResult, NoReply, Reply, Result, Stop
 from otp.child_spec import INFINITY
 from otp.exit_reason import KILL, NORMAL
 from otp.gen_server import GenServer
@@ -118,14 +118,14 @@ class ApplicationController(GenServer[None]):
         self.runtime.tables[TABLE] = Environment(self._config)
         self.runtime.tables[MASTERS] = {}
 
-    def handle_call(self, request: Any, from_: From, state: None) -> Reply[None] | NoReply[None]:
+    def handle_call(self, request: Any, from_: From, state: None) -> CallResult[None]:
         try:
             answer = self._answer(request, from_)
         except ApplicationError as error:
             answer = error
         return NoReply(state) if answer is _LATER else Reply(answer, state)
 
-    def handle_cast(self, request: object, state: None) -> NoReply[None]:
+    def handle_cast(self, request: object, state: None) -> Result[None]:
         match request:
             case Begun(name):
                 running = self._running[name]
@@ -137,7 +137,7 @@ class ApplicationController(GenServer[None]):
                 self._running[name].failure = reason
         return NoReply(state)
 
-    def handle_info(self, message: object, state: None) -> NoReply[None] | Stop[None]:
+    def handle_info(self, message: object, state: None) -> Result[None]:
         if isinstance(message, Exit):
             for name, running in self._running.items():
                 if running.master is message.pid and message.pid is not None:
@@ -238,7 +238,7 @@ class ApplicationController(GenServer[None]):
             running.master.cast("stop")
         return _LATER
 
-    def _ended(self, running: _Running, reason: object) -> NoReply[None] | Stop[None]:
+    def _ended(self, running: _Running, reason: object) -> Result[None]:
         name = running.spec.name
         if not running.begun:
             failure = reason if running.failure is None else running.failure

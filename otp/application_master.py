@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otp.application_spec import Application, ApplicationSpec, StartKind
-from otp.callback_results import Continue, NoReply, Ok, Stop
+from otp.callback_results import Continue, NoReply, Ok, Result, Stop
 from otp.errors import StartError
 from otp.exit_reason import KILL, NORMAL, SHUTDOWN, reason_of
 from otp.gen_server import GenServer
@@ -67,7 +67,7 @@ class ApplicationMaster(GenServer[_Top]):
         self.runtime.tables[MASTERS][self.pid] = self._spec.name
         return Ok(_Top(), Continue("start"))
 
-    async def handle_continue(self, term: object, state: _Top) -> NoReply[_Top] | Stop[_Top]:
+    async def handle_continue(self, term: object, state: _Top) -> Result[_Top]:
         reason = await self._start(state)
         if reason is None:
             self._controller.cast(Begun(self._spec.name))
@@ -82,7 +82,7 @@ class ApplicationMaster(GenServer[_Top]):
         assert request == "stop"
         return Stop(NORMAL, state)
 
-    def handle_info(self, message: object, state: _Top) -> NoReply[_Top] | Stop[_Top]:
+    def handle_info(self, message: object, state: _Top) -> Result[_Top]:
         if isinstance(message, Exit) and message.pid is not None and message.pid is state.pid:
             state.pid = None
             return Stop(message.reason, state)

@@ -1,12 +1,13 @@
 """What the callbacks of a gen_server return, and the actions they may ask for.
 
-Plain slotted classes: one is made per message, and a dataclass with defaults would cost half as much again.
+One `Reply` or `NoReply` is made per message, so these two are functions that give OTP's own tuples: on CPython 3.11 a
+tuple is made four times as fast as an object, which was a third of the time of a cast. The others are slotted classes.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 __all__ = [
     "PLAIN",
@@ -17,8 +18,10 @@ __all__ = [
     "Hibernate",
     "Ignore",
     "InitSpecial",
+    "NoReplied",
     "NoReply",
     "Ok",
+    "Replied",
     "Reply",
     "Result",
     "Stop",
@@ -88,25 +91,18 @@ class Ignore:
     __slots__ = ()
 
 
-class Reply(Generic[StateT]):
+NoReplied = tuple[Literal["noreply"], StateT] | tuple[Literal["noreply"], StateT, Action]
+Replied = tuple[Literal["reply"], object, StateT] | tuple[Literal["reply"], object, StateT, Action]
+
+
+def Reply(value: object, state: StateT, action: Action | None = None) -> Replied[StateT]:
     """Answer the call with `value` and go on."""
-
-    __slots__ = ("action", "state", "value")
-
-    def __init__(self, value: object, state: StateT, action: Action | None = None) -> None:
-        self.value = value
-        self.state = state
-        self.action = action
+    return ("reply", value, state) if action is None else ("reply", value, state, action)
 
 
-class NoReply(Generic[StateT]):
+def NoReply(state: StateT, action: Action | None = None) -> NoReplied[StateT]:
     """Go on; a call is answered later with `reply(from_, value)`."""
-
-    __slots__ = ("action", "state")
-
-    def __init__(self, state: StateT, action: Action | None = None) -> None:
-        self.state = state
-        self.action = action
+    return ("noreply", state) if action is None else ("noreply", state, action)
 
 
 class Stop(Generic[StateT]):
@@ -130,6 +126,6 @@ class StopReply(Generic[StateT]):
         self.state = state
 
 
-CallResult = Reply[StateT] | NoReply[StateT] | Stop[StateT] | StopReply[StateT]
-Result = NoReply[StateT] | Stop[StateT]
+CallResult = Replied[StateT] | NoReplied[StateT] | Stop[StateT] | StopReply[StateT]
+Result = NoReplied[StateT] | Stop[StateT]
 InitSpecial = Ok[StateT] | Ignore | Stop[Any]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast
 
-from otp.callback_results import NoReply, Reply, Stop
+from otp.callback_results import CallResult, NoReply, Reply, Result, Stop
 from otp.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec, ChildType, Restart, Started
 from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import MaxChildrenError, OtpError, StartChildError
@@ -104,7 +104,7 @@ class DynamicServer(GenServer[None]):
 
     def handle_call(
         self, request: tuple[str, Any], from_: From, state: None
-    ) -> Reply[None] | Awaitable[Reply[None]]:
+    ) -> CallResult[None] | Awaitable[CallResult[None]]:
         match request:
             case ("start_child", ChildSpec() as spec):
                 return self._start_child(spec)
@@ -119,9 +119,7 @@ class DynamicServer(GenServer[None]):
             case _:
                 raise self._undefined("handle_call", request)
 
-    def handle_info(
-        self, message: object, state: None
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    def handle_info(self, message: object, state: None) -> Result[None] | Awaitable[Result[None]]:
         if isinstance(message, Exit):
             spec = None if message.pid is None else self._children.pop(message.pid, None)
             if spec is None or message.pid is None:
@@ -160,7 +158,7 @@ class DynamicServer(GenServer[None]):
 
     # Starting.
 
-    def _start_child(self, spec: ChildSpec) -> Reply[None] | Awaitable[Reply[None]]:
+    def _start_child(self, spec: ChildSpec) -> CallResult[None] | Awaitable[CallResult[None]]:
         if len(self._children) + len(self._restarting) >= self._max_children:
             return Reply(Refused(MaxChildrenError(f"{self._max_children} children")), None)
         outcome = run_start(spec, self._extra_arguments)
@@ -176,7 +174,9 @@ class DynamicServer(GenServer[None]):
             return Refused(outcome.already or StartChildError(spec.id, outcome.reason))
         return StartAnswer(None)
 
-    async def _started_later(self, spec: ChildSpec, outcome: Awaitable[Outcome]) -> Reply[None]:
+    async def _started_later(
+        self, spec: ChildSpec, outcome: Awaitable[Outcome]
+    ) -> CallResult[None]:
         return Reply(self._started(spec, await outcome), None)
 
     def _keep(self, pid: Pid, spec: ChildSpec, *, by_hand: bool) -> None:
@@ -197,7 +197,7 @@ class DynamicServer(GenServer[None]):
 
     def _child_ended(
         self, pid: Pid, spec: ChildSpec, reason: object
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    ) -> Result[None] | Awaitable[Result[None]]:
         failures, since = self._failures.pop(pid, (0, 0.0))
         clean = is_clean(reason)
         restarts = spec.restart is Restart.PERMANENT or (
@@ -212,9 +212,7 @@ class DynamicServer(GenServer[None]):
             failures = 0
         return self._restart(pid, _Waiting(spec, failures))
 
-    def _restart(
-        self, pid: Pid, waiting: _Waiting
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    def _restart(self, pid: Pid, waiting: _Waiting) -> Result[None] | Awaitable[Result[None]]:
         """Count one attempt; make it, now or after the back-off, unless it was one too many."""
         if not self._window.allows(self.runtime.clock()):
             why = "reached_max_restart_intensity"
@@ -230,16 +228,12 @@ class DynamicServer(GenServer[None]):
         self.runtime.send_after(self.pid, wait_s, _TryAgain(pid))
         return NoReply(None)
 
-    def _try_again(
-        self, pid: Pid, waiting: _Waiting
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    def _try_again(self, pid: Pid, waiting: _Waiting) -> Result[None] | Awaitable[Result[None]]:
         if self._flags.backoff is None:
             return self._restart(pid, waiting)
         return self._attempt(pid, waiting)
 
-    def _attempt(
-        self, pid: Pid, waiting: _Waiting
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    def _attempt(self, pid: Pid, waiting: _Waiting) -> Result[None] | Awaitable[Result[None]]:
         outcome = run_start(waiting.spec, self._extra_arguments)
         if isinstance(outcome, Awaitable):
             return self._attempted_later(pid, waiting, outcome)
@@ -247,14 +241,14 @@ class DynamicServer(GenServer[None]):
 
     async def _attempted_later(
         self, pid: Pid, waiting: _Waiting, outcome: Awaitable[Outcome]
-    ) -> NoReply[None] | Stop[None]:
+    ) -> Result[None]:
         result = self._attempted(pid, waiting, await outcome)
         assert not isinstance(result, Awaitable)
         return result
 
     def _attempted(
         self, pid: Pid, waiting: _Waiting, outcome: Outcome
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    ) -> Result[None] | Awaitable[Result[None]]:
         if isinstance(outcome, StartFailure):
             report_child(self.pid, SupervisorLabel.START_ERROR, waiting.spec, pid, outcome.reason)
             if self._flags.backoff is not None:
@@ -270,7 +264,7 @@ class DynamicServer(GenServer[None]):
 
     # Stopping.
 
-    async def _terminate_child(self, pid: Pid) -> Reply[None]:
+    async def _terminate_child(self, pid: Pid) -> CallResult[None]:
         if self._restarting.pop(pid, None) is not None:
             return Reply(None, None)
         spec = self._children.pop(pid, None)

@@ -28,15 +28,15 @@ __all__ = [
 
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 
-# Status of a process.
+# Status of a process. From READY on, nobody has to be woken for a message.
 IDLE: Final = 0  # nothing to do
-READY: Final = 1  # on the run queue
-RUNNING: Final = 2  # on the Python stack
-WAITING: Final = 3  # a callback awaits something
+WAITING: Final = 1  # a callback awaits something
+READY: Final = 2  # on the run queue
+RUNNING: Final = 3  # on the Python stack
 DOOMED: Final = 4  # got a fatal signal while on the stack; dies when the callback returns
 DEAD: Final = 5
 
-# Kinds of envelope. An envelope is always an exact tuple: a mailbox holding one is told from a deque by type.
+# Kinds of envelope.
 CAST: Final = 0
 CALL: Final = 1
 INFO: Final = 2
@@ -47,7 +47,15 @@ TERMINATE: Final = 6
 INIT: Final = 7
 TIMER: Final = 8  # a time-out of a gen_statem has run out
 
-Envelope = tuple[Any, ...]
+
+class Envelope(tuple[Any, ...]):
+    """(kind, content), or (kind, request, From) for a call; no user ever holds one.
+
+    What lies in a mailbox is an `Envelope`, or a `From` for most calls, or anything else: then it is a cast, bare,
+    because a million waiting casts should cost no tuple each. `otp.waiting.opened` makes envelopes of all three.
+    """
+
+    __slots__ = ()
 
 
 class Call(Generic[AnswerT_co]):

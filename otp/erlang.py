@@ -6,7 +6,7 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 from __future__ import annotations
 
 from otp.address import Name
-from otp.envelope import DOOMED, INFO
+from otp.envelope import DOOMED, INFO, Envelope
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
 from otp.process import Down, Pid, Ref
@@ -49,7 +49,7 @@ def send(dest: Pid | Name, message: object) -> None:
         if pid is None:
             raise NoProcessError(dest, message)
         dest = pid
-    dest.post((INFO, message))
+    dest.post(Envelope((INFO, message)))
 
 
 def exit(pid: Pid, reason: object) -> None:  # noqa: A001 - Erlang's name
@@ -94,7 +94,7 @@ def monitor(target: Pid | Name) -> Ref:
     ref = Ref(me, pid, target)
     if pid is None or not pid.is_alive():
         ref.target = None
-        me.post((INFO, Down(ref, target, NOPROC)))
+        me.post(Envelope((INFO, Down(ref, target, NOPROC))))
     elif pid is not me:  # of its own end nobody could be told: OTP sets nothing up either
         me.rare.monitors[ref] = None
         pid.watch(ref)

@@ -13,7 +13,7 @@ from typing import Any
 
 from otp import sys_process
 from otp.address import Name
-from otp.callback_results import NoReply, Stop
+from otp.callback_results import CallResult, NoReply, Result, Stop
 from otp.callback_results import Reply as Answer
 from otp.erlang import link, unlink
 from otp.errors import HandlerError, HandlerNotFoundError
@@ -139,9 +139,7 @@ class EventManager(GenServer[list[Installed]]):
 
     # Events.
 
-    def _deliver(
-        self, callback: str, message: object
-    ) -> Awaitable[NoReply[list[Installed]]] | None:
+    def _deliver(self, callback: str, message: object) -> Awaitable[Result[list[Installed]]] | None:
         """Hand `message` to all handlers; what is returned has to be awaited for the rest."""
         handlers = self._handlers
         for position, handler in enumerate(handlers):
@@ -155,7 +153,7 @@ class EventManager(GenServer[list[Installed]]):
 
     async def _deliver_rest(
         self, callback: str, message: object, rest: list[Installed], result: Any
-    ) -> NoReply[list[Installed]]:
+    ) -> Result[list[Installed]]:
         await self._follow(rest[0], await settled(result), message, Ok)
         for handler in rest[1:]:
             result = call(getattr(handler.module, callback), message, handler.state)
@@ -196,7 +194,7 @@ class EventManager(GenServer[list[Installed]]):
         else:
             self._handlers.insert(place, following)
 
-    async def _take_exit(self, message: Exit) -> NoReply[list[Installed]]:
+    async def _take_exit(self, message: Exit) -> Result[list[Installed]]:
         mine = [each for each in self._handlers if each.supervisor is message.pid is not None]
         for handler in mine:
             self._handlers.remove(handler)
@@ -209,11 +207,11 @@ class EventManager(GenServer[list[Installed]]):
 
     # Calls.
 
-    async def _answer_after(self, waiting: Awaitable[object]) -> Answer[list[Installed]]:
+    async def _answer_after(self, waiting: Awaitable[object]) -> CallResult[list[Installed]]:
         await waiting
         return Answer(None, self._handlers)
 
-    async def _answer(self, ask: Ask) -> Answer[list[Installed]]:
+    async def _answer(self, ask: Ask) -> CallResult[list[Installed]]:
         answer: object = None
         try:
             match ask.order:

@@ -56,7 +56,9 @@ class EventPid(ServerPid):
         """Handle up to `limit` messages; system messages leave the hibernation as it is."""
         if self.status == READY:
             self._stop_sleep()
-        return super().run(limit)
+        handled = super().run(limit)
+        self._start_sleep()
+        return handled
 
     def release(self) -> None:
         """Drop everything."""
@@ -65,7 +67,11 @@ class EventPid(ServerPid):
 
     def _rest(self) -> None:
         super()._rest()
-        if self.hibernate_after_s is not None and self.status == IDLE and not self.hibernate:
+        self._start_sleep()
+
+    def _start_sleep(self) -> None:
+        idle = self.status == IDLE and not self.hibernate
+        if self.hibernate_after_s is not None and idle and self.sleep is None:
             self.sleep = self.runtime.timers.start(self.hibernate_after_s, _Sleep(self))
 
     def _stop_sleep(self) -> None:

@@ -40,7 +40,7 @@ from otp.runtime import Runtime
 from otp.server_process import ServerPid
 from otp.sys_debug import Debug
 from otp.timers import TimerRef
-from otp.waiting import From
+from otp.waiting import From, opened
 
 __all__ = ["StatemPid"]
 
@@ -153,13 +153,13 @@ class StatemPid(ServerPid):
         mailbox = self.mailbox
         if mailbox is None:
             return False
-        envelope: Any = mailbox
-        if isinstance(mailbox, deque):
-            envelope = mailbox.popleft()
+        item = mailbox
+        if type(mailbox) is deque:
+            item = mailbox.popleft()
             self.mailbox = mailbox or None
         else:
             self.mailbox = None
-        self._receive(envelope)
+        self._receive(opened(item))
         return True
 
     def _receive(self, envelope: Envelope) -> None:
@@ -233,7 +233,7 @@ class StatemPid(ServerPid):
     def _terminate(
         self, reason: object, state: Any, from_: From | None = None, value: object = None
     ) -> Any:
-        self.envelope = (TERMINATE, reason, None, None, None)
+        self.envelope = Envelope((TERMINATE, reason, None, None, None))
         return self.engine.terminate(reason)
 
     def _ended(self, reason: object, envelope: Envelope) -> None:
@@ -266,4 +266,4 @@ class StatemPid(ServerPid):
         return self.engine.status()
 
 
-_EVENT: Envelope = (INFO, None)
+_EVENT = Envelope((INFO, None))

@@ -13,7 +13,7 @@ from math import isnan
 from typing import Any, Final
 
 from otp.child_spec import INFINITY
-from otp.envelope import TIMER
+from otp.envelope import TIMER, Envelope
 from otp.gen_statem_results import (
     CANCEL,
     STATE_TIMEOUT,
@@ -44,7 +44,7 @@ class RunningTimeout:
 
     def expired(self) -> None:
         """Its time is up."""
-        self.pid.post((TIMER, self))
+        self.pid.post(Envelope((TIMER, self)))
 
 
 class Timeouts:

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, cast
 
 from otp import erlang
-from otp.callback_results import NoReply, Reply
+from otp.callback_results import CallResult, NoReply, Reply, Result
 from otp.envelope import INFO
 from otp.errors import OtpError
 from otp.gen_server import GenServer, call
@@ -151,7 +151,7 @@ class Scope(GenServer[_Groups]):
         self.pid.watch(_TableOwner(self._name, groups))
         return groups
 
-    def handle_call(self, request: Any, from_: From, state: _Groups) -> Reply[_Groups]:
+    def handle_call(self, request: Any, from_: From, state: _Groups) -> CallResult[_Groups]:
         match request:
             case ("join", group, pids):
                 for pid in pids:
@@ -177,7 +177,7 @@ class Scope(GenServer[_Groups]):
                 raise self._undefined("handle_call", request)
         return Reply(answer, state)
 
-    def handle_info(self, message: object, state: _Groups) -> NoReply[_Groups]:
+    def handle_info(self, message: object, state: _Groups) -> Result[_Groups]:
         if isinstance(message, Down) and isinstance(message.target, Pid):
             pid = message.target
             if self._links.get(pid) is message.ref:

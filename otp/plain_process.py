@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from otp.envelope import CALL, CAST, DOOMED, IDLE, READY, RUNNING, SYSTEM, Envelope
+from otp.envelope import CALL, CAST, DOOMED, IDLE, READY, RUNNING, SYSTEM, WAITING, Envelope
 from otp.errors import OtpError, ReceiveTimeoutError
 from otp.exit_reason import NORMAL, is_clean, reason_of
-from otp.process import PARKED, Pid
-from otp.waiting import Waiter, self_process
+from otp.process import Pid
+from otp.waiting import From, Waiter, here, opened, self_process
 
 if TYPE_CHECKING:  # a cycle of types only
     from otp.runtime import Runtime
@@ -71,45 +71,55 @@ class PlainPid(Pid):
         coro = self.coro
         if self.status != READY or coro is None:
             return 1
-        self.enter()
+        here.process = self
+        self.status = RUNNING
+        self.reductions += 1
         try:
-            if self.drive(coro) is not PARKED and self.status == RUNNING:
-                self.finish(NORMAL)
-        except Leave as leave:
-            if self.status == RUNNING:
-                leave.then(self)
-        except BaseException as error:  # noqa: BLE001 - the process loop
-            self._crashed(error)
+            awaited = coro.send(None)
+            if type(awaited) is From and self.status == RUNNING:  # the hot path of `_park`
+                self.waiting = awaited
+                self.status = WAITING
+                return 1
+            self._park(awaited)
+        except BaseException as left:  # noqa: BLE001 - the process loop
+            self._left(left)
         if self.status == DOOMED:
             self.finish(self.rare.doom)
-        self.reductions += 1
         return 1
 
-    def post(self, envelope: Envelope) -> None:
-        """Put `envelope` into the mailbox, and wake a receive that wants it."""
-        super().post(envelope)
-        if self.envelope is not None and self.envelope.wants(envelope):
+    def post(self, item: object) -> None:
+        """Put `item` into the mailbox, and wake a receive that wants it."""
+        super().post(item)
+        if self.envelope is not None and self.envelope.wants(opened(item)):
             self.envelope.finish()
 
     def take(self, wanted: Callable[[Any], bool]) -> tuple[Any] | None:
         """Take the oldest wanted message out of the mailbox, in a 1-tuple."""
-        for envelope in self.queued():
+        for position, envelope in enumerate(self.queued()):
             message = _message(envelope)
             if wanted(message):
-                self.remove(envelope)
+                self.remove_at(position)
                 if envelope[0] == CALL:
                     self.owe(envelope[2])
                 return (message,)
         return None
 
-    def _crashed(self, error: BaseException) -> None:
+    def _left(self, left: BaseException) -> None:
+        """The coroutine has ended, as `left` says."""
+        if isinstance(left, StopIteration | Leave):
+            self.coro = None
         if self.status == RUNNING:
-            reason = reason_of(error)
-            if not is_clean(reason):
-                self.report_crash(self.initial_call, reason)
-            self.finish(reason)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            self.runtime.interrupted(error)
+            if isinstance(left, Leave):
+                left.then(self)
+            else:
+                self._end(NORMAL if isinstance(left, StopIteration) else reason_of(left))
+        if isinstance(left, KeyboardInterrupt | SystemExit):
+            self.runtime.interrupted(left)
+
+    def _end(self, reason: object) -> None:
+        if not is_clean(reason):
+            self.report_crash(self.initial_call, reason)
+        self.finish(reason)
 
 
 class _Receive(Waiter):

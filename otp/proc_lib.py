@@ -18,7 +18,7 @@ from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
 from otp.address import Name
-from otp.envelope import IDLE, READY, SYSTEM
+from otp.envelope import IDLE, READY, SYSTEM, Envelope
 from otp.erlang import monitor
 from otp.errors import CallTimeoutError, ExitError, NoProcessError, OtpError, StartError
 from otp.exit_reason import KILL, NORMAL
@@ -221,7 +221,7 @@ async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | Non
     if pid is None or not pid.is_alive():
         raise NoProcessError(dest, ("stop", reason))
     wait = ExitWait(pid)
-    pid.post((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason)))
+    pid.post(Envelope((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason))))
     actual = await wait.within(timeout_s)
     if wait.timed_out:
         raise CallTimeoutError(dest, ("stop", reason))

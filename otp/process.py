@@ -1,7 +1,7 @@
 """A process: mailbox, links, monitors, exit signals, and the stepping of a callback that waits.
 
 A process is one slotted object, its `Pid`. While it is idle it has no task, no queue object and no coroutine: its
-mailbox is None, one envelope, or a deque when there are more. The behaviours (`otp.gen_server`, `otp.plain_process`)
+mailbox is None, one item (see `Envelope`), or a deque when there are more. The behaviours (`otp.gen_server`, `otp.plain_process`)
 subclass `Pid` and say how a message is handled. The fields of a `Pid` belong to this package; users call its methods.
 Of Erlang's processes not ported: pre-emption and priorities; hibernation is only marked.
 
@@ -35,7 +35,7 @@ from otp.envelope import (
 from otp.errors import CallingSelfError, StartError
 from otp.exit_reason import KILL, KILLED, NOPROC, NORMAL
 from otp.sys_process import System
-from otp.waiting import ExitWait, From, Starting, Waiter, here
+from otp.waiting import ExitWait, From, Starting, Waiter, here, opened
 
 # A process lives in a runtime and the runtime steps it: a cycle of types only.
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Ref:
         """Deliver the `Down`."""
         self.target = None
         self.owner.rare.monitors.pop(self, None)
-        self.owner.post((INFO, Down(self, self.label, reason)))
+        self.owner.post(Envelope((INFO, Down(self, self.label, reason))))
 
 
 class DeadLetters:
@@ -93,10 +93,9 @@ class DeadLetters:
     def __init__(self, reason: object) -> None:
         self.reason = reason
 
-    def append(self, envelope: Envelope) -> None:
+    def append(self, item: object) -> None:
         """Drop a message; a call is told that there is no such process."""
-        if envelope[0] == CALL or envelope[0] == SYSTEM:
-            envelope[2].fail(NOPROC)
+        _fail_call(item, NOPROC)
 
 
 class Rare:
@@ -159,7 +158,7 @@ class Pid:
         self.parent = parent
         creator = here.process
         self.group_leader: Pid | None = None if creator is None else creator.group_leader
-        self.mailbox: Envelope | deque[Envelope] | DeadLetters | None = None
+        self.mailbox: Any = None  # an item, a deque of them, or DeadLetters
         self.status: int = IDLE
         self.trapping = False
         self.links: Pid | dict[Pid, None] | None = None
@@ -183,11 +182,17 @@ class Pid:
 
     def cast(self, request: object) -> None:
         """Send `request` to `handle_cast`; to a dead process it vanishes."""
-        self.post((CAST, request))
+        mailbox = self.mailbox
+        if type(mailbox) is deque and self.status >= READY and type(request) is not From:
+            mailbox.append(request)  # the hot path: `post` would find nobody to wake
+        elif type(request) in _MISTAKABLE:
+            self.post(Envelope((CAST, request)))
+        else:
+            self.post(request)
 
     def send(self, message: object) -> None:
         """Send `message` to `handle_info`; to a dead process it vanishes."""
-        self.post((INFO, message))
+        self.post(Envelope((INFO, message)))
 
     def call(self, request: object, timeout_s: float | None = 5.0) -> From:
         """Send `request` to `handle_call`; await the result for the answer.
@@ -203,13 +208,25 @@ class Pid:
         if here.process is self:
             raise CallingSelfError(self, request)
         runtime = self.runtime
-        call = From(runtime, self, request)
-        self.post((CALL, request, call))
-        if timeout_s is not None and not call.done:
+        call = _blank(From)
+        From.__init__(call, runtime, self, request)
+        if self.status == IDLE and self.mailbox is None:
+            self.mailbox = call
+            self.status = READY
+            runtime.ready.append(self)
+            if not runtime.awake:
+                runtime.wake()
+        else:
+            self.post(call)
+        if timeout_s is not None:
             if runtime.in_turn:
                 call.timeout_s = timeout_s
-                runtime.new_calls.append(call)
-            else:
+                new_calls = runtime.new_calls
+                if new_calls and new_calls[-1].done:
+                    new_calls[-1] = call
+                else:
+                    new_calls.append(call)
+            elif not call.done:
                 call.timer = runtime.timers.start(timeout_s, call)
         return call
 
@@ -255,48 +272,49 @@ class Pid:
 
     # Messages and scheduling.
 
-    def post(self, envelope: Envelope) -> None:
-        """Put `envelope` into the mailbox."""
+    def post(self, item: object) -> None:
+        """Put an item into the mailbox: an `Envelope`, a `From`, or the bare request of a cast."""
         mailbox = self.mailbox
         if mailbox is None:
-            self.mailbox = envelope
+            self.mailbox = item
             if self.status == IDLE:
                 self.status = READY
                 runtime = self.runtime
                 runtime.ready.append(self)
                 if not runtime.awake:
                     runtime.wake()
-        elif type(mailbox) is tuple:
-            self.mailbox = deque((mailbox, envelope))
+        elif type(mailbox) is deque or type(mailbox) is DeadLetters:
+            mailbox.append(item)
         else:
-            mailbox.append(envelope)  # type: ignore[union-attr]  # a deque or DeadLetters
+            self.mailbox = deque((mailbox, item))
 
     def queue_length(self) -> int:
         """Count the messages that wait."""
         mailbox = self.mailbox
-        if mailbox is None or isinstance(mailbox, DeadLetters):
+        if mailbox is None or type(mailbox) is DeadLetters:
             return 0
-        return len(mailbox) if isinstance(mailbox, deque) else 1
+        return len(mailbox) if type(mailbox) is deque else 1
 
     def queued(self) -> Iterator[Envelope]:
         """Go through the waiting envelopes, oldest first."""
         mailbox = self.mailbox
-        if isinstance(mailbox, deque):
-            yield from mailbox
-        elif isinstance(mailbox, tuple):
-            yield mailbox
+        if type(mailbox) is deque:
+            yield from map(opened, mailbox)
+        elif mailbox is not None and type(mailbox) is not DeadLetters:
+            yield opened(mailbox)
 
     def remove(self, envelope: Envelope) -> None:
-        """Take exactly this envelope out of the mailbox."""
+        """Take exactly this envelope out of the mailbox; no call or cast, of which `queued` gives copies."""
         mailbox = self.mailbox
-        if not isinstance(mailbox, deque):
-            self.mailbox = None
-            return
-        for position, other in enumerate(mailbox):
-            if other is envelope:
-                del mailbox[position]
-                break
-        if not mailbox:
+        found = mailbox.index(envelope) if type(mailbox) is deque else 0
+        self.remove_at(found)
+
+    def remove_at(self, position: int) -> None:
+        """Take the item at `position` out of the mailbox, 0 being the oldest."""
+        mailbox = self.mailbox
+        if type(mailbox) is deque:
+            del mailbox[position]
+        if type(mailbox) is not deque or not mailbox:
             self.mailbox = None
 
     def enter(self) -> None:
@@ -321,7 +339,11 @@ class Pid:
         except BaseException:
             self.coro = None
             raise
-        self._park(awaited)
+        if type(awaited) is From and self.status == RUNNING:  # the hot path of `_park`
+            self.waiting = awaited
+            self.status = WAITING
+        else:
+            self._park(awaited)
         return PARKED
 
     def _park(self, awaited: object) -> None:
@@ -419,14 +441,14 @@ class Pid:
         if type(reason) is str and reason == KILL:
             self.die(KILLED)
         elif self.trapping:
-            self.post((EXIT, Exit(sender, reason)))
+            self.post(Envelope((EXIT, Exit(sender, reason))))
         elif not _is_normal(reason) or sender is self:
             self.die(reason)
 
     def link_signal(self, sender: Pid, reason: object) -> None:
         """Take the signal of a link partner's end; here `kill` is a reason like any other."""
         if self.trapping:
-            self.post((EXIT, Exit(sender, reason)))
+            self.post(Envelope((EXIT, Exit(sender, reason))))
         elif not _is_normal(reason):
             self.die(reason)
 
@@ -502,6 +524,11 @@ class Pid:
                 self.runtime.signals.append((watcher, self, reason))
 
 
+_blank: Final = (
+    object.__new__
+)  # with `__init__` half the time that CPython 3.11 needs to call the class
+
+
 class _Parked:
     __slots__ = ()
 
@@ -514,7 +541,17 @@ def _is_normal(reason: object) -> bool:
 
 
 def _fail_calls(mailbox: object, reason: object) -> None:
-    waiting: Any = (mailbox,) if type(mailbox) is tuple else mailbox or ()
-    for envelope in waiting:
-        if envelope[0] == CALL or envelope[0] == SYSTEM:
-            envelope[2].fail(reason)
+    if mailbox is not None:
+        for item in mailbox if type(mailbox) is deque else (mailbox,):
+            _fail_call(item, reason)
+
+
+def _fail_call(item: object, reason: object) -> None:
+    if type(item) is From:
+        item.fail(reason)
+    elif type(item) is Envelope and (item[0] == CALL or item[0] == SYSTEM):
+        item[2].fail(reason)
+
+
+# Bare, these could be mistaken for a call, or for a mailbox: empty, of several items, or of a dead process.
+_MISTAKABLE: Final = frozenset({From, type(None), deque, DeadLetters})

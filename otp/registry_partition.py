@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otp import erlang
-from otp.callback_results import NoReply
+from otp.callback_results import NoReply, Result
 from otp.gen_server import GenServer
 from otp.process import Down, Exit, Pid, Ref
 from otp.registry_table import Partition, Table
@@ -61,7 +61,7 @@ class RegistryPartition(GenServer[Partition]):
         self.trap_exit()
         return self._table.open_partition(self._index, self.pid)
 
-    def handle_call(self, request: Any, from_: From, state: Partition) -> NoReply[Partition]:
+    def handle_call(self, request: Any, from_: From, state: Partition) -> Result[Partition]:
         if not isinstance(request, Lock):
             raise self._undefined("handle_call", request)
         held = self._locks.setdefault(request.exact_key, _Held())
@@ -70,7 +70,7 @@ class RegistryPartition(GenServer[Partition]):
             self._grant_next(request.exact_key, held)
         return NoReply(state)
 
-    def handle_cast(self, request: Any, state: Partition) -> NoReply[Partition]:
+    def handle_cast(self, request: Any, state: Partition) -> Result[Partition]:
         if not isinstance(request, Unlock):
             raise self._undefined("handle_cast", request)
         held = self._locks.get(request.exact_key)
@@ -79,7 +79,7 @@ class RegistryPartition(GenServer[Partition]):
             self._grant_next(request.exact_key, held)
         return NoReply(state)
 
-    def handle_info(self, message: object, state: Partition) -> NoReply[Partition]:
+    def handle_info(self, message: object, state: Partition) -> Result[Partition]:
         if isinstance(message, Exit) and message.pid is not None:
             self._table.clean_up(state, message.pid)
         elif isinstance(message, Down):

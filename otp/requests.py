@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, overload
 
 from otp.address import Name
-from otp.envelope import CALL, INFO
+from otp.envelope import CALL, INFO, Envelope
 from otp.exit_reason import NOPROC
 from otp.process import Pid
 from otp.timers import TimerRef
@@ -88,7 +88,7 @@ class RequestId(From):
             waiting.response = response
             waiting.finish()
         else:
-            self.sender.post((INFO, response))
+            self.sender.post(Envelope((INFO, response)))
 
     def forget(self) -> None:
         """Drop the answer when it comes."""
@@ -170,7 +170,7 @@ def send_request(
     if pid is None:
         sent.fail(NOPROC)
     else:
-        pid.post((CALL, request, sent))
+        pid.post(Envelope((CALL, request, sent)))
     return sent if collection is None else reqids_add(sent, label, collection)
 
 

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from otp.address import Address, Name
-from otp.envelope import CAST, INFO
+from otp.envelope import INFO, Envelope
 from otp.errors import AlreadyStartedError, NameTakenError
 from otp.exit_reason import NOPROC
 from otp.plain_process import Body, PlainPid
@@ -52,7 +52,7 @@ class Delivery:
         """Deliver."""
         pid = self.dest if isinstance(self.dest, Pid) else self.runtime.whereis(self.dest)
         if pid is not None:
-            pid.post((INFO, self.message))
+            pid.post(Envelope((INFO, self.message)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Runtime:
         """Cast to a pid or name; nobody there: it vanishes."""
         pid = dest if isinstance(dest, Pid) else self.whereis(dest)
         if pid is not None:
-            pid.post((CAST, request))
+            pid.cast(request)
 
     def call(self, dest: Pid | Name, request: object, timeout_s: float | None = 5.0) -> From:
         """Call a pid or name, see `Pid.call`; await the result."""

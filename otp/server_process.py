@@ -11,6 +11,7 @@ Source: gen_server(3) of OTP 25 to 27, and the order rules observed on OTP 25.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container
 from math import inf as INFINITY  # noqa: N812 - it is a constant
 from types import CoroutineType
@@ -23,9 +24,7 @@ from otp.callback_results import (
     Continue,
     Hibernate,
     Ignore,
-    NoReply,
     Ok,
-    Reply,
     Stop,
     StopReply,
     Timeout,
@@ -54,7 +53,7 @@ from otp.reports import ServerReport, bounded_text
 from otp.runtime import Runtime
 from otp.sys_debug import Debug
 from otp.timers import TimerRef
-from otp.waiting import From, Starting, here
+from otp.waiting import From, Starting, here, opened
 
 __all__ = ["Server", "ServerPid", "SleepyPid"]
 
@@ -175,53 +174,79 @@ class ServerPid(Pid):
         here.process = self
         self.status = RUNNING
         handled = 0
-        envelope: Any = None
+        item: Any = _INIT
         try:
-            if self.coro is not None:
+            coro = self.coro
+            if coro is not None:
                 handled = 1
-                self._settle(self.drive(self.coro))
+                try:
+                    awaited = coro.send(None)
+                except StopIteration as stop:
+                    self.coro = None
+                    self._settle(stop.value)
+                except BaseException:
+                    self.coro = None
+                    raise
+                else:
+                    if type(awaited) is From and self.status == RUNNING:
+                        self.waiting = awaited
+                        self.status = WAITING
+                        self.reductions += 1
+                        return 1
+                    self._park(awaited)
+            result: Any
             server = self.server
             while self.status == RUNNING and handled < limit:
                 mailbox = self.mailbox
-                if mailbox is None:
-                    break
-                if type(mailbox) is tuple:
-                    self.mailbox = None
-                    envelope = mailbox
-                else:
-                    envelope = mailbox.popleft()  # type: ignore[union-attr]  # a deque
+                if type(mailbox) is deque:
+                    item = mailbox.popleft()
                     if not mailbox:
                         self.mailbox = None
+                elif mailbox is None:
+                    break
+                else:
+                    self.mailbox = None
+                    item = mailbox
                 handled += 1
                 if self.timeout is not None:
-                    self._stop_timeout(envelope)
-                kind = envelope[0]
-                if kind == CAST:
-                    result: Any = server.handle_cast(envelope[1], self.state)
-                elif kind == CALL:
-                    result = server.handle_call(envelope[1], envelope[2], self.state)
-                    if type(result) is Reply and result.action is None:
-                        self.state = result.state
-                        envelope[2].reply(result.value)
+                    self._stop_timeout(item)
+                kind = type(item)
+                if kind is From:
+                    result = server.handle_call(item.request, item, self.state)
+                    try:
+                        word, value, state = result
+                    except (TypeError, ValueError):
+                        word = None
+                    if word == "reply":
+                        self.state = state
+                        item.reply(value)
                         continue
-                elif kind == INFO:
-                    result = server.handle_info(envelope[1], self.state)
+                elif kind is Envelope:
+                    self.envelope = item
+                    self._open(item)
+                    continue
                 else:
-                    self.envelope = envelope
-                    self._take_signal(envelope)
-                    continue
-                if type(result) is NoReply and result.action is None and kind != CALL:
-                    self.state = result.state
-                    continue
-                self.envelope = envelope
+                    result = server.handle_cast(item, self.state)
+                    try:
+                        word, state = result
+                    except (TypeError, ValueError):
+                        word = None
+                    if word == "noreply":
+                        self.state = state
+                        continue
+                self.envelope = opened(item)
                 self._settle(result)
         except BaseException as error:  # noqa: BLE001 - the process loop
             if self.envelope is None:
-                self.envelope = envelope
+                self.envelope = opened(item)
             self._crashed(error)
         self.reductions += handled
         if self.status == RUNNING:
-            self._rest()
+            if self.mailbox is None:
+                self.status = IDLE
+            else:
+                self.status = READY
+                self.runtime.enqueue(self)
         elif self.status == DOOMED:
             self.finish(self.rare.doom)
         return handled or 1
@@ -249,7 +274,7 @@ class ServerPid(Pid):
         """Deliver the message of a timeout, unless another one waits: that came first."""
         timer, self.timeout = self.timeout, None
         if timer is not None and all(envelope[0] == SYSTEM for envelope in self.queued()):
-            self.post((INFO, message))
+            self.post(Envelope((INFO, message)))
 
     # What sys asks for; a server with these methods answers in its own way.
 
@@ -303,19 +328,23 @@ class ServerPid(Pid):
         kind = envelope[0]
         if kind == INIT:
             return self._after_init(result)
-        cls = type(result)
-        if cls is Stop:
+        if type(result) is tuple and result:
+            if result[0] == "reply" and kind == CALL and 3 <= len(result) <= 4:
+                envelope[2].reply(result[1])
+                return self._go_on(*result[2:])
+            if result[0] == "noreply" and 2 <= len(result) <= 3:
+                if kind == CALL:
+                    self.owe(envelope[2])
+                return self._go_on(*result[1:])
+        if type(result) is Stop:
             return self._terminate(result.reason, result.state)
-        if cls is StopReply and kind == CALL:
+        if type(result) is StopReply and kind == CALL:
             return self._terminate(result.reason, result.state, envelope[2], result.value)
-        if cls is Reply and kind == CALL:
-            envelope[2].reply(result.value)
-        elif cls is not NoReply:
-            return self._terminate(("bad_return_value", result), self.state)
-        elif kind == CALL:
-            self.owe(envelope[2])
-        self.state = result.state
-        return self._act(result.action)
+        return self._terminate(("bad_return_value", result), self.state)
+
+    def _go_on(self, state: Any, action: Any = None) -> Any:
+        self.state = state
+        return self._act(action)
 
     def _after_init(self, result: Any) -> Any:
         if type(result) is Stop:
@@ -339,7 +368,7 @@ class ServerPid(Pid):
         if action is None:
             return PARKED
         if type(action) is Continue:
-            self.envelope = (CONTINUE, action.term)
+            self.envelope = Envelope((CONTINUE, action.term))
             return self.server.handle_continue(action.term, self.state)
         if type(action) is Timeout:
             return self._start_timeout(action)
@@ -353,7 +382,7 @@ class ServerPid(Pid):
     def _start_timeout(self, action: Timeout) -> Any:
         after_s = action.after_s - (self.runtime.clock() if action.absolute else 0.0)
         if action.message is not PLAIN and after_s <= 0:
-            self.envelope = (INFO, action.message)
+            self.envelope = Envelope((INFO, action.message))
             return self.server.handle_info(action.message, self.state)
         if self.mailbox is not None or after_s == INFINITY:
             return PARKED  # a waiting message cancels the timeout before it begins
@@ -362,9 +391,9 @@ class ServerPid(Pid):
         self.timeout = self.runtime.timers.start(after_s, target)
         return PARKED
 
-    def _stop_timeout(self, envelope: Envelope) -> None:
+    def _stop_timeout(self, item: object) -> None:
         # A system message leaves the timeout and its deadline alone (newest OTP).
-        if envelope[0] != SYSTEM:
+        if type(item) is not Envelope or item[0] != SYSTEM:
             self._cancel_timeout()
 
     def _cancel_timeout(self) -> None:
@@ -374,13 +403,21 @@ class ServerPid(Pid):
         if timer is not None:
             self.runtime.timers.cancel(timer)
 
+    def _open(self, envelope: Envelope) -> None:
+        """Take an item that is neither a plain call nor a bare cast."""
+        kind, content = envelope[0], envelope[1]
+        if kind == INFO or (kind == EXIT and content.pid is not self.parent):
+            self._settle(self.server.handle_info(content, self.state))
+        elif kind == CAST:
+            self._settle(self.server.handle_cast(content, self.state))
+        elif kind == CALL:
+            self._settle(self.server.handle_call(content, envelope[2], self.state))
+        else:
+            self._take_signal(envelope)
+
     def _take_signal(self, envelope: Envelope) -> None:
-        if envelope[0] == EXIT:
-            signal = envelope[1]
-            if signal.pid is self.parent:  # both None: the outside world is its parent
-                self._settle(self._terminate(signal.reason, self.state))
-            else:
-                self._settle(self.server.handle_info(signal, self.state))
+        if envelope[0] == EXIT:  # of the parent; both None: the outside world is its parent
+            self._settle(self._terminate(envelope[1].reason, self.state))
         else:
             self._settle(self._system(envelope[1], envelope[2]))
 
@@ -400,7 +437,7 @@ class ServerPid(Pid):
         last = self.envelope
         if last is not None and last[0] == CALL and last[2] is not from_:
             self.owe(last[2])
-        self.envelope = (TERMINATE, reason, from_, value, last)
+        self.envelope = Envelope((TERMINATE, reason, from_, value, last))
         return self.server.terminate(reason, state)
 
     def _ended(self, reason: object, envelope: Envelope) -> None:
@@ -415,9 +452,7 @@ class ServerPid(Pid):
         """An exception left a callback."""
         if isinstance(error, KeyboardInterrupt | SystemExit):
             self.runtime.interrupted(error)
-        if (
-            self.status > WAITING
-        ):  # doomed: the signal's reason counts, not what the callback made of it
+        if self.status >= DOOMED:  # the signal's reason counts, not what the callback made of it
             return
         self.status = RUNNING
         reason = reason_of(error)
@@ -476,8 +511,17 @@ class SleepyPid(ServerPid):
         """The time is up."""
         self.timeout = _Hibernation()
 
+    def run(self, limit: int) -> int:
+        """Handle up to `limit` messages."""
+        handled = super().run(limit)
+        self._await_doze()
+        return handled
+
     def _rest(self) -> None:
         super()._rest()
+        self._await_doze()
+
+    def _await_doze(self) -> None:
         if self.status == IDLE and self.timeout is None:
             after_s: float = self.server.hibernate_after_s  # type: ignore[attr-defined]  # that is why it has this class
             self.timeout = self.runtime.timers.start(after_s, _Doze(self))
@@ -494,6 +538,6 @@ class _Doze:
         self.pid.doze()
 
 
-_INIT: Final[Envelope] = (INIT, None, None)
+_INIT: Final = Envelope((INIT, None, None))
 _CARRY_CALL: Final = frozenset({CALL, SYSTEM, TERMINATE})
 _GONE: Final[Any] = None  # the server of a process that has ended

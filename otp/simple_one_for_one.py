@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-from otp.callback_results import Reply
+from otp.callback_results import CallResult, Reply
 from otp.child_spec import ChildSpec, ChildType, Restart, SupervisorFlags
 from otp.dynamic_supervisor_process import DynamicServer
 from otp.errors import ChildSpecError, SimpleOneForOneError
@@ -38,7 +38,7 @@ class SimpleServer(DynamicServer):
 
     def handle_call(
         self, request: tuple[str, Any], from_: From, state: None
-    ) -> Reply[None] | Awaitable[Reply[None]]:
+    ) -> CallResult[None] | Awaitable[CallResult[None]]:
         match request:
             case ("start_child", args):
                 return self._start_with(args)
@@ -59,7 +59,7 @@ class SimpleServer(DynamicServer):
             case _:
                 raise self._undefined("handle_call", request)
 
-    def _start_with(self, args: object) -> Reply[None] | Awaitable[Reply[None]]:
+    def _start_with(self, args: object) -> CallResult[None] | Awaitable[CallResult[None]]:
         if not isinstance(args, list | tuple):
             fault = ChildSpecError(("badarg", args), f"{args!r:.200} is no list of arguments")
             return Reply(Refused(fault), None)

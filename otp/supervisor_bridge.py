@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from otp.address import Name
-from otp.callback_results import Ignore, NoReply, Reply, Stop
+from otp.callback_results import CallResult, Ignore, NoReply, Reply, Result, Stop
 from otp.child_spec import ChildType
 from otp.child_spec_forms import ChildModule
 from otp.erlang import link
@@ -110,7 +110,7 @@ class _BridgeServer(GenServer[_Bridged]):
             case _:
                 return Stop(("bad_return_value", result))
 
-    def handle_call(self, request: Any, from_: From, state: _Bridged) -> Reply[_Bridged]:
+    def handle_call(self, request: Any, from_: From, state: _Bridged) -> CallResult[_Bridged]:
         match request:
             case ("which_children", _):
                 return Reply([], state)
@@ -118,10 +118,10 @@ class _BridgeServer(GenServer[_Bridged]):
                 error = SupervisorError(f"badcall: a supervisor_bridge cannot {request!r:.200}")
                 return Reply(Refused(error), state)
 
-    def handle_cast(self, request: Any, state: _Bridged) -> NoReply[_Bridged]:
+    def handle_cast(self, request: Any, state: _Bridged) -> Result[_Bridged]:
         return NoReply(state)
 
-    def handle_info(self, message: Any, state: _Bridged) -> NoReply[_Bridged] | Stop[_Bridged]:
+    def handle_info(self, message: Any, state: _Bridged) -> Result[_Bridged]:
         if isinstance(message, Exit) and message.pid is state.pid is not None:
             if not is_clean(message.reason):
                 self._report(message.reason, state.pid)

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from random import Random
 from typing import Any, Protocol
 
-from otp.callback_results import Hibernate, Ignore, NoReply, Ok, Reply, Stop
+from otp.callback_results import CallResult, Hibernate, Ignore, NoReply, Ok, Reply, Result, Stop
 from otp.child_spec import (
     AutoShutdown,
     ChildSpec,
@@ -145,7 +145,9 @@ class SupervisorServer(GenServer[None]):
         failure = await self._start_all()
         return Ok(None, Hibernate()) if failure is None else failure
 
-    async def handle_call(self, request: tuple[str, Any], from_: From, state: None) -> Reply[None]:
+    async def handle_call(
+        self, request: tuple[str, Any], from_: From, state: None
+    ) -> CallResult[None]:
         match request:
             case ("start_child", form):
                 answer: object = await self._start_child(form)
@@ -157,7 +159,7 @@ class SupervisorServer(GenServer[None]):
                 answer = self._answer(request)
         return Reply(answer, state)
 
-    async def handle_info(self, message: object, state: None) -> NoReply[None] | Stop[None]:
+    async def handle_info(self, message: object, state: None) -> Result[None]:
         if isinstance(message, Exit):
             child = None if message.pid is None else self._by_pid.pop(message.pid, None)
             going_on = child is None or await self._child_ended(child, message.reason)

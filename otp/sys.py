@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 from otp.address import Name
-from otp.envelope import SYSTEM
+from otp.envelope import SYSTEM, Envelope
 from otp.errors import CallbackFailedError, CallingSelfError, ExitError, NoProcessError
 from otp.plain_process import receive
 from otp.process import Exit, Pid
@@ -267,7 +267,7 @@ async def _ask(dest: Pid | Name, request: tuple[Any, ...], timeout_s: float | No
     if here.process is pid:
         raise CallingSelfError(pid, request)
     call = From(pid.runtime, pid, request)
-    pid.post((SYSTEM, request, call))
+    pid.post(Envelope((SYSTEM, request, call)))
     if timeout_s is not None and not call.done:
         call.timer = pid.runtime.timers.start(timeout_s, call)
     answer = await call

@@ -184,10 +184,10 @@ class Observed:
 
     __slots__ = ()
 
-    def post(self: Any, envelope: Envelope) -> None:
-        """Put `envelope` into the mailbox; a suspended process sleeps on unless it concerns sys."""
-        self.rare.system.original.post(self, envelope)
-        if self.status == IDLE and _urgent(self, envelope):
+    def post(self: Any, item: object) -> None:
+        """Put `item` into the mailbox; a suspended process sleeps on unless it concerns sys."""
+        self.rare.system.original.post(self, item)
+        if self.status == IDLE and type(item) is Envelope and _urgent(self, item):
             self.status = READY
             self.runtime.enqueue(self)
 

@@ -195,7 +195,7 @@ class Task(Ref):
         elif self._waiting is not None:
             self._waiting.finish()
         else:
-            self._envelope = (INFO, message)
+            self._envelope = Envelope((INFO, message))
             self.owner.post(self._envelope)
 
     def _release(self) -> None:

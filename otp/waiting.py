@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
-from otp.envelope import DEAD, READY
+from otp.envelope import CALL, CAST, DEAD, READY, Envelope
 from otp.errors import CallError, CallTimeoutError, NoProcessError, OtpError, StartError
 from otp.exit_reason import KILLED, NOPROC
 from otp.timers import TimerRef
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from otp.process import Pid
     from otp.runtime import Runtime
 
-__all__ = ["Doomed", "ExitWait", "From", "Starting", "Waiter", "here", "self_process"]
+__all__ = [
+    "Doomed",
+    "ExitWait",
+    "From",
+    "Starting",
+    "Waiter",
+    "here",
+    "opened",
+    "self_process",
+]
 
 
 class Doomed(BaseException):
@@ -89,6 +98,9 @@ class From(Waiter):
 
     __slots__ = ("failure", "request", "server", "timeout_s", "timer", "value", "waiting_at")
 
+    timeout_s: float  # for the timer, if it comes to one
+    value: Any  # once it is done
+
     def __init__(self, runtime: Runtime, server: Pid | Name, request: object) -> None:
         self.runtime = runtime
         self.done = False
@@ -96,9 +108,7 @@ class From(Waiter):
         self.future = None
         self.server = server
         self.request = request
-        self.timeout_s = 0.0  # for the timer, if it comes to one
         self.failure: object = None
-        self.value: Any = None
         self.timer: TimerRef | None = None
         self.waiting_at: Pid | None = None  # the server that took the call and has not answered yet
 
@@ -118,7 +128,18 @@ class From(Waiter):
         if self.done:
             return
         self.value = value
-        self.finish()
+        owner = self.owner
+        if owner is None:
+            self.finish()
+        else:  # what finish does, without a call: this is the hot path
+            self.done = True
+            if owner.waiting is self:
+                owner.waiting = None
+                owner.status = READY
+                runtime = owner.runtime
+                runtime.ready.append(owner)
+                if not runtime.awake:
+                    runtime.wake()
         if self.timer is not None:
             self.runtime.timers.cancel(self.timer)
         if self.waiting_at is not None:
@@ -148,6 +169,15 @@ class From(Waiter):
 
 
 _TIMEOUT: Final = object()
+
+
+def opened(item: object) -> Envelope:
+    """Make an envelope of what lay in a mailbox."""
+    if type(item) is Envelope:
+        return item
+    if type(item) is From:
+        return Envelope((CALL, item.request, item))
+    return Envelope((CAST, item))
 
 
 class ExitWait(Waiter):

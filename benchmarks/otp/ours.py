@@ -16,12 +16,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from otp import (
+    CallResult,
     ChildSpec,
     From,
     GenServer,
     NoReply,
     Pid,
     Reply,
+    Result,
     Runtime,
     Strategy,
     SupervisorFlags,
@@ -46,10 +48,10 @@ class Counter(GenServer[int]):
     def init(self) -> int:
         return 0
 
-    def handle_call(self, request: object, from_: From, state: int) -> Reply[int]:
+    def handle_call(self, request: object, from_: From, state: int) -> CallResult[int]:
         return Reply(state, state)
 
-    def handle_cast(self, request: object, state: int) -> NoReply[int]:
+    def handle_cast(self, request: object, state: int) -> Result[int]:
         return NoReply(state + 1)
 
 
@@ -74,7 +76,7 @@ class Hop(GenServer["Pid | None"]):
     def init(self) -> Pid | None:
         return None
 
-    def handle_cast(self, request: int | Pid, state: Pid | None) -> NoReply[Pid | None]:
+    def handle_cast(self, request: int | Pid, state: Pid | None) -> Result[Pid | None]:
         if isinstance(request, Pid):
             return NoReply(request)
         if request == 0:
@@ -90,7 +92,7 @@ class Client(GenServer[None]):
     def init(self) -> None:
         return None
 
-    async def handle_call(self, request: Work, from_: From, state: None) -> Reply[None]:
+    async def handle_call(self, request: Work, from_: From, state: None) -> CallResult[None]:
         return Reply(await request(), state)
 
 

@@ -17,7 +17,7 @@ from otp.distribution.children import ChildNode
 from otp.distribution.node import Node, NodeStartError
 from otp.envelope import Call
 from otp.errors import ExitError
-from otp.gen_server import GenServer, NoReply, Reply, Stop
+from otp.gen_server import CallResult, GenServer, NoReply, Reply, Result, Stop
 from otp.gen_server import start_link as start_server_link
 from otp.process import Exit, Pid
 from otp.waiting import From
@@ -64,16 +64,16 @@ class NodeChild(GenServer[ChildNode]):
         child.exited.add_done_callback(lambda _: self.pid.send(_NodeExited(child.exit_reason)))
         return child
 
-    def handle_call(self, request: Call[object], from_: From, state: ChildNode) -> Reply[ChildNode]:
+    def handle_call(
+        self, request: Call[object], from_: From, state: ChildNode
+    ) -> CallResult[ChildNode]:
         match request:
             case GetChildNode():
                 return Reply(state, state)
             case _:
                 raise self._undefined("handle_call", request)
 
-    def handle_info(
-        self, message: object, state: ChildNode
-    ) -> NoReply[ChildNode] | Stop[ChildNode]:
+    def handle_info(self, message: object, state: ChildNode) -> Result[ChildNode]:
         match message:
             case _NodeExited(reason):
                 return Stop(reason, state)

@@ -19,7 +19,7 @@ from otp.distribution.channel import Link
 from otp.distribution.frames import LinkError
 from otp.distribution.outbox import Outbox
 from otp.distribution.terms import Packer, Terms
-from otp.envelope import CALL, CAST, INFO, SYSTEM
+from otp.envelope import CALL, CAST, INFO, SYSTEM, Envelope
 from otp.exit_reason import NOPROC
 from otp.process import Pid, Watcher
 from otp.waiting import From
@@ -302,7 +302,7 @@ class Peer:
     def _take_message(self, kind: int, to: int | str, wire: object) -> None:
         pid = self._home.local(to)
         if pid is not None:
-            pid.post((kind, self._terms.read(wire)))
+            pid.post(Envelope((kind, self._terms.read(wire))))
 
     def _take_call(self, kind: int, to: int | str, number: int, wire: object) -> None:
         pid = self._home.local(to)
@@ -311,7 +311,7 @@ class Peer:
             return
         request = self._terms.read(wire)
         call = _Answering(self, pid, request, number)
-        pid.post((kind, request, call))
+        pid.post(Envelope((kind, request, call)))
 
     def _take_answer(self, number: int, wire: object) -> None:
         call = self.asked.numbered(number)

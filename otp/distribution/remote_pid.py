@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otp.distribution.peer import Asked, Peer
-from otp.envelope import CALL, DEAD, IDLE, SYSTEM, Envelope
+from otp.envelope import CALL, DEAD, SYSTEM, WAITING
 from otp.errors import OtpError
 from otp.exit_reason import NOPROC
 from otp.process import DeadLetters, Pid, Rare, Watcher
-from otp.waiting import From
+from otp.waiting import From, opened
 
 # A pid knows its runtime and the runtime its pids: a cycle of types only.
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RemotePid(Pid):
         self, runtime: Runtime, routes: Routes, node: str, incarnation: str, to: int | str
     ) -> None:
         _prepare(self, runtime)
-        self.status = IDLE  # as far as one can know
+        self.status = WAITING  # as far as one can know; not IDLE, for then `call` would not post
         self.trapping = True  # what ends here does not end it here: no neighbour in crash reports
         self.serial = to if isinstance(to, int) else 0
         self.node = node
@@ -74,13 +74,14 @@ class RemotePid(Pid):
         peer = self._routes.peer(self.node)
         return Asked() if peer is None else peer.asked
 
-    def post(self, envelope: Envelope) -> None:
-        """Send an envelope.
+    def post(self, item: object) -> None:
+        """Send what would lie in the mailbox of a process here.
 
         Raises:
             UncrossableError: something in it cannot cross.
             OutboxFullError: the node does not keep up.
         """
+        envelope = opened(item)
         kind = envelope[0]
         peer = self._peer()
         if kind in (CALL, SYSTEM):

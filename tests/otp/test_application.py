@@ -8,8 +8,8 @@ from otp import (
     ExitError,
     GenServer,
     NoProcessError,
-    NoReply,
     Pid,
+    Result,
     StartError,
     Supervisor,
     SupervisorFlags,
@@ -45,7 +45,7 @@ class Worker(GenServer[str]):
         self.trace.append(f"start {self.name}")
         return self.name
 
-    def handle_cast(self, request: Any, state: str) -> NoReply[str]:
+    def handle_cast(self, request: Any, state: str) -> Result[str]:
         raise ExitError(request)
 
     def terminate(self, reason: object, state: str) -> None:
@@ -381,7 +381,7 @@ class Ender(GenServer[None]):
     def init(self) -> None:
         return None
 
-    def handle_cast(self, request: Any, state: None) -> NoReply[None]:
+    def handle_cast(self, request: Any, state: None) -> Result[None]:
         raise ExitError(request)
 
 

@@ -179,10 +179,9 @@ class MailboxMachine(RuleBasedStateMachine):
             )
 
     @invariant()
-    def mailbox_has_one_of_its_three_forms(self):
+    def queue_of_several_is_never_left_empty(self):
         if hasattr(self, "pid") and self.pid.is_alive():
             mailbox = self.pid.mailbox
-            assert mailbox is None or type(mailbox) in (tuple, deque)
             assert type(mailbox) is not deque or mailbox
             assert self.pid.queue_length() == len(list(self.pid.queued()))
 
@@ -400,5 +399,5 @@ def test_mailbox_goes_through_its_forms_and_back(runtime):
     runtime.run_until_idle()
 
     assert pid.exit_reason == "normal"
-    filled = ["NoneType", "tuple", "deque", "deque", "deque", "deque"]
-    assert forms == [*filled, "NoneType", "tuple", "NoneType"]
+    filled = ["NoneType", "Envelope", "deque", "deque", "deque", "deque"]
+    assert forms == [*filled, "NoneType", "Envelope", "NoneType"]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from otp import (
+    CallResult,
     ChildSpec,
     ChildSpecError,
     GenServer,
@@ -12,6 +13,7 @@ from otp import (
     Pid,
     Reply,
     Restart,
+    Result,
     gen_server,
     partition_supervisor,
     registry,
@@ -33,10 +35,12 @@ class Keeper(GenServer[list[object]]):
         self.trap_exit()
         return []
 
-    def handle_call(self, request: Any, from_: Any, state: list[object]) -> Reply[list[object]]:
+    def handle_call(
+        self, request: Any, from_: Any, state: list[object]
+    ) -> CallResult[list[object]]:
         return Reply((self.number, tuple(state)), state)
 
-    def handle_cast(self, request: Any, state: list[object]) -> NoReply[list[object]]:
+    def handle_cast(self, request: Any, state: list[object]) -> Result[list[object]]:
         state.append(request)
         return NoReply(state)
 

@@ -6,6 +6,7 @@ import pytest
 
 from otp import (
     AlreadyStartedError,
+    CallResult,
     Exit,
     GenServer,
     NameTakenError,
@@ -13,6 +14,7 @@ from otp import (
     NoReply,
     Pid,
     Reply,
+    Result,
     Supervisor,
     gen_server,
     receive,
@@ -458,13 +460,13 @@ class Counter(GenServer[int]):
     def init(self) -> int:
         return 0
 
-    def handle_call(self, request: Any, from_: Any, state: int) -> Reply[int]:
+    def handle_call(self, request: Any, from_: Any, state: int) -> CallResult[int]:
         return Reply(state, state)
 
-    def handle_cast(self, request: int, state: int) -> NoReply[int]:
+    def handle_cast(self, request: int, state: int) -> Result[int]:
         return NoReply(state + request)
 
-    def handle_info(self, message: int, state: int) -> NoReply[int]:
+    def handle_info(self, message: int, state: int) -> Result[int]:
         return NoReply(state + message)
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from otp import GenServer, NoReply, Pid, Reply, registry
+from otp import CallResult, GenServer, NoReply, Pid, Reply, Result, registry
 from otp.registry import AlreadyRegisteredError, Keys, NotRegisteredError, Registry
 from otp.testing import Handle, VirtualRuntime
 
@@ -27,13 +27,13 @@ class Actor(GenServer[None]):
     def init(self) -> None:
         return None
 
-    def handle_call(self, request: Any, from_: Any, state: None) -> Reply[None]:
+    def handle_call(self, request: Any, from_: Any, state: None) -> CallResult[None]:
         try:
             return Reply(request(), state)
         except registry.RegistryError as error:
             return Reply(error, state)
 
-    def handle_info(self, message: Any, state: None) -> NoReply[None]:
+    def handle_info(self, message: Any, state: None) -> Result[None]:
         return NoReply(state)
 
 

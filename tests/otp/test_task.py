@@ -5,6 +5,7 @@ import pytest
 
 from otp import (
     BRUTAL_KILL,
+    CallResult,
     Down,
     Exit,
     ExitError,
@@ -12,6 +13,7 @@ from otp import (
     NoReply,
     OtpError,
     Reply,
+    Result,
     receive,
     self_pid,
     send,
@@ -272,14 +274,14 @@ class Fetcher(GenServer[list[object]]):
 
     async def handle_call(
         self, request: Any, from_: Any, state: list[object]
-    ) -> Reply[list[object]] | NoReply[list[object]]:
+    ) -> CallResult[list[object]]:
         if request == "wait":
             return Reply(await async_(after, 1.0, "awaited").await_(), state)
         if request == "begin":
             async_(after, 1.0, "told")
         return Reply(list(state), state)
 
-    def handle_info(self, message: Any, state: list[object]) -> NoReply[list[object]]:
+    def handle_info(self, message: Any, state: list[object]) -> Result[list[object]]:
         return NoReply([*state, message.value])
 
 
