@@ -7,13 +7,11 @@ dropped and logged. The first subscriber writes to the logger `otp`, so that no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
-from reprlib import Repr
 
-from otp.exit_reason import Raised
+from otp.bounded_text import bounded_text
 
 __all__ = [
     "CrashReport",
@@ -31,8 +29,6 @@ __all__ = [
     "log_report",
 ]
 
-MAX_TEXT = 500  # characters per field of a report
-DEPTH = 4  # of nested containers in it
 _log = logging.getLogger("otp")
 
 
@@ -144,51 +140,6 @@ class ProgressReport:
 
 
 Report = ServerReport | EventHandlerReport | CrashReport | SupervisorReport | ProgressReport
-
-
-class _BoundedRepr(Repr):
-    """A repr whose every part is bounded, also the fields of a dataclass and the arguments of an error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = DEPTH
-        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 8
-        self.maxstring = self.maxother = self.maxlong = 200
-
-    def repr_instance(self, x: object, level: int) -> str:
-        """Render an object that is no built-in container."""
-        if isinstance(x, BaseException):
-            return f"{type(x).__name__}({self._joined(x.args, level)})"
-        if is_dataclass(x) and not isinstance(x, type):
-            shown = ", ".join(
-                f"{field.name}={self.repr1(getattr(x, field.name, '?'), level - 1)}"
-                for field in fields(x)[:12]
-            )
-            return f"{type(x).__name__}({shown})"
-        return super().repr_instance(x, level)
-
-    def _joined(self, terms: Iterable[object], level: int) -> str:
-        return ", ".join(self.repr1(term, level - 1) for term in islice(terms, 8))
-
-
-_bounded = _BoundedRepr()
-
-
-def bounded_text(term: object, depth: int | None = None) -> str:
-    """Show `term` in at most `MAX_TEXT` characters; never raises.
-
-    Huge containers, strings, dataclasses and errors are not rendered whole first; any other object is asked for
-    its own `__repr__`, and cut.
-
-    Args:
-        term: what to show.
-        depth: how deep containers are shown; `DEPTH` by default.
-    """
-    shown = term.error if isinstance(term, Raised) else term
-    text = _bounded.repr1(shown, DEPTH if depth is None else depth)
-    if isinstance(term, Raised):
-        text += "".join(f" < {file}:{line} {name}" for file, line, name in reversed(term.stack))
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 class ReportBus:
