@@ -119,13 +119,21 @@ class _BoundedRepr(Repr):
 
 
 def _fields_of(x: object) -> Iterable[str] | None:
-    """Name the fields of a dataclass, a msgspec.Struct or a named tuple."""
+    """Name the fields of a dataclass, a msgspec.Struct, a named tuple, or slots that have no text of their own."""
     if isinstance(x, type):
         return None
     if is_dataclass(x):
         return (field.name for field in fields(x))
     named = getattr(type(x), "__struct_fields__", None) or getattr(type(x), "_fields", None)
-    return named if isinstance(named, tuple) else None
+    if named is None and type(x).__repr__ is object.__repr__:
+        named = tuple(name for cls in reversed(type(x).__mro__) for name in _slots(cls))
+    return named if isinstance(named, tuple) and named else None
+
+
+def _slots(cls: type) -> Iterable[str]:
+    slots = cls.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else slots
+    return (name for name in sorted(names) if not name.startswith("_"))
 
 
 def _is_small(x: Any) -> bool:

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from otp import CallError, ExitError, GenServer, Raised, StartChildError, StartError, format_report
+from otp import (
+    CallError,
+    ExitError,
+    GenServer,
+    Hibernate,
+    Raised,
+    Reply,
+    StartChildError,
+    StartError,
+    format_report,
+)
 from otp.bounded_text import MAX_TEXT, bounded_text
 from otp.errors import CallbackFailedError, HandlerError
 
@@ -63,7 +73,7 @@ NASTY = {
     "negative number": lambda: -(10**100_000),
     "list": lambda: ["x" * 10**6] * 10**6,
     "set": lambda: set(range(10**5)),
-    "dict": lambda: dict.fromkeys(range(10 ** 4), "x" * 10 ** 6),
+    "dict": lambda: dict.fromkeys(range(10**4), "x" * 10**6),
     "deque": lambda: deque(["x" * 10**6] * 100),
     "subclass": lambda: OrderedDict.fromkeys(["x" * 10**6, "y" * 10**6]),
     "misnamed": lambda: list_named(["x" * 10**6]),
@@ -117,8 +127,10 @@ def test_errors_say_what_they_carry_within_bounds(kind, make):
         (namedtuple("Pair", "one two")(1, [2]), "Pair(one=1, two=[2])"),
         (Linked(Linked("x")), "Linked(next=Linked(next='x'))"),
         ([10**100_000], "[<int of 332193 bits>]"),
+        (Reply("yes", [1]), "Reply(action=None, state=[1], value='yes')"),
+        (Hibernate(1.0, "m"), "Hibernate(absolute=False, after_s=1.0, message='m')"),
         (KeyError("k", [1]), "KeyError('k', [1])"),
-        (Linked, "<class 'test_bounded_text.Linked'>"),
+        (int, "<class 'int'>"),
         (("EXIT", Raised(ValueError("x"), (("a", 1, "f"), ("b", 2, "g")))), None),
     ],
 )

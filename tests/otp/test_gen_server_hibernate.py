@@ -62,6 +62,17 @@ def test_every_callback_can_hibernate_until_the_next_message(runtime, sleeper, w
 
 
 @pytest.mark.otp("gen_server_SUITE", "hibernate")
+@pytest.mark.parametrize("way", ["call", "cast", "info"])
+def test_any_message_wakes_a_hibernating_server(runtime, sleeper, way):
+    handle, _ = sleeper
+    handle.call(Hibernate())
+    WAYS[way](handle, None)
+    runtime.run_until_idle()
+
+    assert not handle.pid.hibernated
+
+
+@pytest.mark.otp("gen_server_SUITE", "hibernate")
 def test_server_can_hibernate_from_init(runtime):
     handle = runtime.start(Sleeper(Hibernate()))
 
