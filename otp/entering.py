@@ -7,6 +7,7 @@ from typing import Any
 from otp import sys
 from otp.address import Address, Name
 from otp.errors import ExitError, OtpError
+from otp.node_names import Global
 from otp.plain_process import PlainPid
 from otp.sys_debug import Debug
 from otp.waiting import From, self_process
@@ -32,6 +33,8 @@ def entering_process(name: Name | None) -> PlainPid:
     if not isinstance(me, PlainPid):
         raise OtpError(f"{me!r} is no plain process: a behaviour cannot become another one")
     if name is not None and me.runtime.whereis(name) is not me:
+        if isinstance(name, Global):
+            raise ExitError("process_not_registered_globally")
         if isinstance(name, Address):
             raise ExitError(("process_not_registered_via", type(name).__qualname__))
         raise ExitError("process_not_registered")

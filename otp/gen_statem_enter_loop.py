@@ -40,7 +40,7 @@ async def enter_loop(
 
     Raises:
         ExitError: the machine ended; let it end the process. Or the process does not have that name
-            ("process_not_registered").
+            ("process_not_registered", "process_not_registered_globally", or with "_via" and the type of the name).
         OtpError: the caller is no plain process.
     """
     await _Entered(entering_process(name), machine, state, data).run(actions)

@@ -91,8 +91,14 @@ class Timeouts:
         else:
             self._pid.runtime.timers.cancel(running.timer)
 
+    def stop(self) -> None:
+        """Let none of them fire any more; they can still be listed."""
+        for running in self._running.values():
+            if running.timer is not None:
+                self._pid.runtime.timers.cancel(running.timer)
+
     def clear(self) -> None:
-        """Stop them all."""
+        """Stop and forget them all."""
         for kind in list(self._running):
             self.cancel(kind)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from otp.bounded_text import bounded_text
+from otp.bounded_text import MAX_TEXT, bounded_text
 
 __all__ = [
     "CrashReport",
@@ -197,7 +197,10 @@ def _server_text(report: ServerReport) -> tuple[str, ...]:
         more: tuple[str, ...] = (report.last_message,)
     else:
         text = "state machine %s (%s%s) terminating: %s\n  queue: %s\n  postponed: %s\n  time-outs: %s\n  state: %s"
-        more = tuple(
-            bounded_text(part) for part in (report.queue, report.postponed, report.timeouts)
-        )
+        more = tuple(_listed(part) for part in (report.queue, report.postponed, report.timeouts))
     return text, report.process, report.behaviour, what, report.reason_text, *more, report.state
+
+
+def _listed(texts: tuple[str, ...]) -> str:
+    text = ", ".join(texts)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

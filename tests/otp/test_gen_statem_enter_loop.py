@@ -7,9 +7,11 @@ from otp import (
     CallError,
     ExitError,
     GenStatem,
+    Global,
     OtpError,
     StatemReport,
     gen_statem,
+    receive,
     register,
     spawn_link,
     sys,
@@ -65,7 +67,7 @@ class Entered(GenStatem):
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
-@pytest.mark.parametrize("name", [None, "entered"])
+@pytest.mark.parametrize("name", [None, "entered", Global("entered")])
 def test_plain_process_becomes_a_machine(runtime, name):
     async def body():
         if name is not None:
@@ -83,6 +85,8 @@ def test_plain_process_becomes_a_machine(runtime, name):
     runtime.advance(2.0)
     pid.cast("wait")
     assert entered.call("data") == ("next", [*seen, "state_timeout st", "waited"])
+    if name is not None:
+        assert runtime.runtime.whereis(name) is pid
 
 
 class Elsewhere(Address):
@@ -102,11 +106,15 @@ class Elsewhere(Address):
     [
         ("taken", "process_not_registered"),
         ("nobody", "process_not_registered"),
+        (Global("nobody"), "process_not_registered_globally"),
+        (Global("taken"), "process_not_registered_globally"),
         (Elsewhere(), ("process_not_registered_via", "Elsewhere")),
     ],
 )
 def test_process_that_has_not_the_name_it_claims_ends(runtime, name, reason):
-    runtime.start(Entered(), "taken")
+    other = runtime.runtime.spawn(receive)
+    for each in ("taken", Global("taken")):
+        runtime.runtime.register(each, other)
 
     async def body():
         await enter_loop(Entered(), "start", [], name=name)
@@ -115,6 +123,7 @@ def test_process_that_has_not_the_name_it_claims_ends(runtime, name, reason):
     runtime.run_until_idle()
 
     assert pid.exit_reason == reason
+    assert other.is_alive()
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
