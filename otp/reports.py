@@ -70,6 +70,7 @@ class EventHandlerReport:
 
     handler: str
     manager: str
+    callback: str  # where it failed
     last_event: str
     state: str
     reason: object
@@ -182,9 +183,12 @@ def log_report(report: Report) -> None:
             _log.error(text, supervisor, label.value, child.id, child.pid, report.reason_text)
         case CrashReport(process=process, initial_call=call):
             _log.error("%s (%s) crashed: %s", process, call, report.reason_text)
-        case EventHandlerReport(handler=handler, manager=manager):
-            text = "event handler %s of %s failed: %s\n  last event: %s\n  state: %s"
-            _log.error(text, handler, manager, report.reason_text, report.last_event, report.state)
+        case EventHandlerReport(handler=handler, manager=manager, callback=callback):
+            text = (
+                "event handler %s of %s failed: %s\n  callback: %s\n  last event: %s\n  state: %s"
+            )
+            more = (report.reason_text, callback, report.last_event, report.state)
+            _log.error(text, handler, manager, *more)
         case ServerReport():
             _log.error(*_server_text(report))
 

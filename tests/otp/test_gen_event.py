@@ -322,6 +322,17 @@ def test_second_handler_of_a_name_gets_calls_and_deletes_first(do, manager):
     assert (old.seen, new.seen) == ([], [("terminate", None)])
 
 
+@pytest.mark.parametrize(
+    "value", [gen_event.Reply(1, 2), RemoveHandler(), SwapHandler(1, 2, Second())]
+)
+def test_init_that_returns_what_is_no_state_is_refused(do, manager, value):
+    with pytest.raises(HandlerError) as refused:
+        do(gen_event.add_handler(manager, Probe(lambda: value)))
+
+    assert refused.value.reason is value
+    assert names(do, manager) == []
+
+
 @pytest.mark.otp("gen_event_SUITE", "add_sup_handler")
 def test_supervised_handler_goes_with_its_supervising_process(runtime, do, manager, owner):
     refused = owner.call(
@@ -555,6 +566,7 @@ def test_handler_that_crashes_is_removed_and_reported(do, manager, tell, owner, 
     (report,) = [each for each in reports if isinstance(each, EventHandlerReport)]
     assert (report.handler, report.manager) == ("(Probe, 1)", repr(manager))
     assert report.reason is told.reason
+    assert report.callback == ("handle_info" if entry == "info" else "handle_event")
     assert "crash" in report.last_event
     assert names(do, manager) == []
 
