@@ -6,6 +6,7 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 from __future__ import annotations
 
 from otp.address import Name
+from otp.bounded_text import bounded_text
 from otp.envelope import DOOMED, INFO
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
@@ -69,9 +70,12 @@ def link(pid: Pid) -> None:
     """Link to `pid`.
 
     Raises:
+        TypeError: `pid` is no pid (OTP's badarg).
         NoProcessError: it is dead, and the caller does not trap exits; if it does, it gets an `Exit` with noproc.
     """
     me = self_process()
+    if not isinstance(pid, Pid):
+        raise TypeError(f"a process links to a pid, not to {bounded_text(pid)}")
     if pid is me:
         return
     if pid.is_alive():

@@ -38,11 +38,16 @@ from otp import (
 from otp.gen_statem import (
     HANDLE_EVENT_FUNCTION,
     STATE_FUNCTIONS,
+    ChangeCallbackModule,
+    Hibernate,
     KeepState,
     KeepStateAndData,
+    NamedTimeout,
     NextEvent,
     NextState,
     Ok,
+    Postpone,
+    PushCallbackModule,
     StateTimeout,
     StopAndReply,
 )
@@ -467,7 +472,20 @@ def test_bad_return_ends_the_machine(runtime, ask, mode, nonsense):
 
 @pytest.mark.otp("gen_statem_SUITE", "abnormal3")
 @pytest.mark.parametrize(
-    "action", ["badaction", 17, gen_statem.Reply("nobody", 1), NextEvent("no_type", 1), Reply(1, 2)]
+    "action",
+    [
+        "badaction",
+        17,
+        gen_statem.Reply("nobody", 1),
+        NextEvent("no_type", 1),
+        Reply(1, 2),
+        Postpone("maybe"),
+        Hibernate("maybe"),
+        PushCallbackModule(17),
+        ChangeCallbackModule(None),
+        NamedTimeout(["no hash"], 1.0, None),
+    ],
+    ids=str,
 )
 def test_bad_action_ends_the_machine_in_its_new_state(runtime, ask, mode, action):
     machine = Phone(mode)
@@ -482,7 +500,11 @@ def test_bad_action_ends_the_machine_in_its_new_state(runtime, ask, mode, action
 
 
 @pytest.mark.otp("gen_statem_SUITE", "abnormal4")
-@pytest.mark.parametrize("time", [-1.0, "soon", None, float("nan"), True])
+@pytest.mark.parametrize(
+    "time",
+    [-1.0, "soon", None, float("nan"), True, 10**400],
+    ids=["negative", "text", "None", "nan", "True", "huge"],
+)
 @pytest.mark.parametrize(
     "timeout",
     [StateTimeout, gen_statem.EventTimeout, lambda *args: gen_statem.NamedTimeout("n", *args)],

@@ -376,6 +376,31 @@ def test_calls_stay_fast_with_a_huge_mailbox(runtime):
     assert cost_s[1] < 10 * cost_s[0]
 
 
+@pytest.mark.parametrize("body", [lambda: 5, len, "no function"])
+def test_process_that_is_no_async_function_is_refused(runtime, body):
+    with pytest.raises(TypeError):
+        runtime.runtime.spawn(body)
+
+    assert runtime.stats().processes == 0
+
+
+def test_refusal_of_a_function_that_is_not_async_names_it(runtime):
+    def plain():
+        return 5
+
+    with pytest.raises(TypeError, match=r"an async function; .*plain gave 5"):
+        runtime.runtime.spawn(plain)
+
+
+def test_link_to_what_is_no_process_is_refused(play):
+    async def body():
+        with pytest.raises(TypeError, match="not to 'name'"):
+            link("name")
+        return "refused"
+
+    assert play(body) == "refused"
+
+
 def test_uncaught_exception_of_a_plain_process_is_its_reason(play):
     async def crashes():
         raise ValueError("boom")
