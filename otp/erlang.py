@@ -11,6 +11,7 @@ from otp.envelope import DOOMED, INFO
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
 from otp.process import Down, Pid, Ref
+from otp.runtime import Runtime
 from otp.timers import TimerRef
 from otp.waiting import Doomed, self_process
 
@@ -119,14 +120,27 @@ def demonitor(ref: Ref, *, flush: bool = False) -> None:
                 return
 
 
-def send_after(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
-    """Send `message` to `dest` after `delay_s` seconds; a name is looked up then."""
-    return self_process().runtime.send_after(dest, delay_s, message)
+def send_after(
+    dest: Pid | Name, delay_s: float, message: object, *, absolute: bool = False
+) -> TimerRef:
+    """Send `message` to `dest` after `delay_s` seconds; a name is looked up then.
+
+    Args:
+        dest: to whom.
+        delay_s: how long to wait; with `absolute` a time of the runtime's clock, and one in the past is now.
+        message: what to send.
+        absolute: see `delay_s`.
+    """
+    runtime = self_process().runtime
+    return runtime.send_after(dest, _delay_s(runtime, delay_s, absolute=absolute), message)
 
 
-def start_timer(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
-    """Send `("timeout", timer, message)` to `dest` after `delay_s` seconds: who cancels too late can tell which it was."""
-    return self_process().runtime.start_timer(dest, delay_s, message)
+def start_timer(
+    dest: Pid | Name, delay_s: float, message: object, *, absolute: bool = False
+) -> TimerRef:
+    """Send `("timeout", timer, message)` to `dest`: who cancels too late can tell which it was. Else as `send_after`."""
+    runtime = self_process().runtime
+    return runtime.start_timer(dest, _delay_s(runtime, delay_s, absolute=absolute), message)
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
@@ -157,3 +171,7 @@ def whereis(name: Name) -> Pid | None:
 def registered() -> list[str]:
     """List the names in use."""
     return self_process().runtime.registered()
+
+
+def _delay_s(runtime: Runtime, time_s: float, *, absolute: bool) -> float:
+    return max(0.0, time_s - runtime.clock()) if absolute else time_s

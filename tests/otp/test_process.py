@@ -29,6 +29,7 @@ from otp import (
     send_after,
     spawn,
     spawn_link,
+    start_timer,
     trap_exit,
     unlink,
     unregister,
@@ -374,6 +375,18 @@ def test_calls_stay_fast_with_a_huge_mailbox(runtime):
         runtime.run_until_idle()
 
     assert cost_s[1] < 10 * cost_s[0]
+
+
+def test_absolute_time_of_a_message_is_one_of_the_clock(runtime, play):
+    async def body():
+        send_after(self_pid(), 12.5, "later", absolute=True)
+        send_after(self_pid(), 1.0, "past", absolute=True)
+        timer = start_timer(self_pid(), 11.0, "first", absolute=True)
+        seen = [(await receive(), runtime.clock()) for _ in range(3)]
+        return seen == [("past", 10.0), (("timeout", timer, "first"), 11.0), ("later", 12.5)]
+
+    runtime.advance(10.0)
+    assert play(body)
 
 
 @pytest.mark.parametrize("body", [lambda: 5, len, "no function"])
