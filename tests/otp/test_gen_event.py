@@ -494,6 +494,7 @@ def test_event_goes_to_all_handlers_newest_first(do, manager, tell, entry):
 def test_handler_may_swap_itself_in_its_place(do, manager, tell, owner, entry, with_id):
     old, new = ((Probe, 5), (Second, 9)) if with_id else (Probe, Second)
     second = Second()
+    do(gen_event.add_handler(manager, (Bystander(), "older")))
     owner.call(lambda: gen_event.add_sup_handler(manager, (Probe(), 5) if with_id else Probe()))
     do(gen_event.add_handler(manager, (Bystander(), "newer")))
     tell(
@@ -501,7 +502,7 @@ def test_handler_may_swap_itself_in_its_place(do, manager, tell, owner, entry, w
         Only(Probe, lambda s: SwapHandler("args", ["mine"], (second, 9) if with_id else second)),
     )
 
-    assert names(do, manager) == [(Bystander, "newer"), new]
+    assert names(do, manager) == [(Bystander, "newer"), new, (Bystander, "older")]
     assert second.seen == [("handed", ("given", "args", ["mine"]))]
     assert owner.call("messages") == [GenEventExit(old, ("swapped", new, owner.pid))]
     tell(entry, Only(Second, lambda s: RemoveHandler()))
