@@ -27,6 +27,7 @@ __all__ = [
     "Stop",
     "StopReply",
     "Timeout",
+    "is_no_state",
 ]
 
 TIMEOUT: Final = "timeout"  # what handle_info gets for a `Timeout` without a message
@@ -56,6 +57,13 @@ class Timeout:
         self.after_s = after_s
         self.message = message
         self.absolute = absolute
+
+    def is_time(self) -> bool:
+        """Tell whether `after_s` is one: no text, not below 0 (unless absolute), not nan."""
+        after_s = self.after_s
+        if isinstance(after_s, bool) or not isinstance(after_s, int | float):
+            return False
+        return after_s >= 0 or (self.absolute and not math.isnan(after_s))
 
 
 class Hibernate(Timeout):
@@ -129,3 +137,19 @@ class StopReply(Generic[StateT]):
 CallResult = Replied[StateT] | NoReplied[StateT] | Stop[StateT] | StopReply[StateT]
 Result = NoReplied[StateT] | Stop[StateT]
 InitSpecial = Ok[StateT] | Ignore | Stop[Any]
+
+
+def is_no_state(result: object) -> bool:
+    """Tell whether init returned what only other callbacks may, or an action that is none.
+
+    A state that looks like a `Reply` or `NoReply` is returned as `Ok(state)`.
+    """
+    if type(result) is Ok:
+        return type(result.action) not in _ACTIONS
+    if type(result) is tuple:
+        return len(result) in {2, 3, 4} and type(result[0]) is str and result[0] in _WORDS
+    return type(result) is StopReply
+
+
+_WORDS: Final = frozenset({"noreply", "reply"})
+_ACTIONS: Final = frozenset({type(None), Continue, Timeout, Hibernate})

@@ -6,8 +6,10 @@ from typing import Any
 
 from otp import sys
 from otp.address import Address, Name
-from otp.errors import ExitError, OtpError
+from otp.errors import ExitError
+from otp.node_names import Global
 from otp.plain_process import PlainPid
+from otp.proc_lib import ProcPid
 from otp.sys_debug import Debug
 from otp.waiting import From, self_process
 
@@ -25,13 +27,14 @@ def entering_process(name: Name | None) -> PlainPid:
     """Give the calling process, which is about to enter a loop under `name`.
 
     Raises:
-        ExitError: it has not that name.
-        OtpError: it is no plain process.
+        ExitError: it has not that name, or proc_lib did not start it.
     """
     me = self_process()
-    if not isinstance(me, PlainPid):
-        raise OtpError(f"{me!r} is no plain process: a behaviour cannot become another one")
+    if not isinstance(me, ProcPid):
+        raise ExitError("process_was_not_started_by_proc_lib")
     if name is not None and me.runtime.whereis(name) is not me:
+        if isinstance(name, Global):
+            raise ExitError("process_not_registered_globally")
         if isinstance(name, Address):
             raise ExitError(("process_not_registered_via", type(name).__qualname__))
         raise ExitError("process_not_registered")

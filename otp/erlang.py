@@ -6,10 +6,12 @@ They act for the calling process; plain asyncio code uses the methods of `Runtim
 from __future__ import annotations
 
 from otp.address import Name
+from otp.bounded_text import bounded_text
 from otp.envelope import DOOMED, INFO, Envelope
 from otp.errors import NoProcessError
 from otp.exit_reason import NOPROC
 from otp.process import Down, Pid, Ref
+from otp.runtime import Runtime
 from otp.timers import TimerRef
 from otp.waiting import Doomed, self_process
 
@@ -69,9 +71,12 @@ def link(pid: Pid) -> None:
     """Link to `pid`.
 
     Raises:
+        TypeError: `pid` is no pid (OTP's badarg).
         NoProcessError: it is dead, and the caller does not trap exits; if it does, it gets an `Exit` with noproc.
     """
     me = self_process()
+    if not isinstance(pid, Pid):
+        raise TypeError(f"a process links to a pid, not to {bounded_text(pid)}")
     if pid is me:
         return
     if pid.is_alive():
@@ -115,14 +120,27 @@ def demonitor(ref: Ref, *, flush: bool = False) -> None:
                 return
 
 
-def send_after(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
-    """Send `message` to `dest` after `delay_s` seconds; a name is looked up then."""
-    return self_process().runtime.send_after(dest, delay_s, message)
+def send_after(
+    dest: Pid | Name, delay_s: float, message: object, *, absolute: bool = False
+) -> TimerRef:
+    """Send `message` to `dest` after `delay_s` seconds; a name is looked up then.
+
+    Args:
+        dest: to whom.
+        delay_s: how long to wait; with `absolute` a time of the runtime's clock, and one in the past is now.
+        message: what to send.
+        absolute: see `delay_s`.
+    """
+    runtime = self_process().runtime
+    return runtime.send_after(dest, _delay_s(runtime, delay_s, absolute=absolute), message)
 
 
-def start_timer(dest: Pid | Name, delay_s: float, message: object) -> TimerRef:
-    """Send `("timeout", timer, message)` to `dest` after `delay_s` seconds: who cancels too late can tell which it was."""
-    return self_process().runtime.start_timer(dest, delay_s, message)
+def start_timer(
+    dest: Pid | Name, delay_s: float, message: object, *, absolute: bool = False
+) -> TimerRef:
+    """Send `("timeout", timer, message)` to `dest`: who cancels too late can tell which it was. Else as `send_after`."""
+    runtime = self_process().runtime
+    return runtime.start_timer(dest, _delay_s(runtime, delay_s, absolute=absolute), message)
 
 
 def cancel_timer(timer: TimerRef) -> float | None:
@@ -153,3 +171,7 @@ def whereis(name: Name) -> Pid | None:
 def registered() -> list[str]:
     """List the names in use."""
     return self_process().runtime.registered()
+
+
+def _delay_s(runtime: Runtime, time_s: float, *, absolute: bool) -> float:
+    return max(0.0, time_s - runtime.clock()) if absolute else time_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from otp.bounded_text import bounded_text
+
 __all__ = [
     "AlreadyPresentError",
     "AlreadyStartedError",
@@ -45,6 +47,12 @@ class ExitError(OtpError):
         super().__init__(reason)
         self.reason = reason
 
+    def __str__(self) -> str:
+        return self.reason[:500] if isinstance(self.reason, str) else bounded_text(self.reason)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({bounded_text(self.reason)})"
+
 
 class CallError(ExitError):
     """A call brought no answer; `cause` says why. Uncaught, it ends the caller as in Erlang.
@@ -59,7 +67,7 @@ class CallError(ExitError):
         self.request = request
 
     def __str__(self) -> str:
-        return f"the call to {self.server!r} ended with {self.cause!r}"
+        return f"the call to {bounded_text(self.server)} ended with {bounded_text(self.cause)}"
 
 
 class NoProcessError(CallError):
@@ -87,7 +95,7 @@ class CallbackFailedError(OtpError):
     """A callback raised while its process handled a system message. Told to the caller; nothing has changed."""
 
     def __init__(self, callback: str, reason: object) -> None:
-        super().__init__(f"{callback} failed: {reason!r:.500}")
+        super().__init__(f"{callback} failed: {bounded_text(reason)}")
         self.callback = callback
         self.reason = reason
 
@@ -167,7 +175,7 @@ class StartChildError(SupervisorError):
     """The child's start failed with `reason`."""
 
     def __init__(self, child_id: object, reason: object) -> None:
-        super().__init__(f"child {child_id!r} did not start: {reason!r:.500}")
+        super().__init__(f"child {bounded_text(child_id)} did not start: {bounded_text(reason)}")
         self.child_id = child_id
         self.reason = reason
 
@@ -179,7 +187,7 @@ class HandlerError(OtpError):
     """
 
     def __init__(self, handler: object, reason: object) -> None:
-        super().__init__(f"event handler {handler!r:.200}: {reason!r:.500}")
+        super().__init__(f"event handler {bounded_text(handler)}: {bounded_text(reason)}")
         self.handler = handler
         self.reason = reason
 

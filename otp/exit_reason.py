@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import TracebackType
 
+from otp.bounded_text import bounded_text
 from otp.errors import ExitError
 
 __all__ = ["KILL", "KILLED", "NOPROC", "NORMAL", "SHUTDOWN", "Raised", "is_clean", "reason_of"]
@@ -22,7 +23,7 @@ NOPROC = "noproc"
 MAX_FRAMES = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Raised:
     """The reason of a process that let an exception escape: OTP's `(error, stack)`.
 
@@ -32,9 +33,12 @@ class Raised:
     error: BaseException
     stack: tuple[tuple[str, int, str], ...]  # (file, line, function), innermost last
 
+    def __repr__(self) -> str:
+        return f"Raised({bounded_text(self)})"
+
     def __str__(self) -> str:
         where = "".join(f"\n  {file}:{line} in {name}" for file, line, name in self.stack)
-        return f"{type(self.error).__name__}: {self.error}{where}"
+        return f"{bounded_text(self.error)}{where}"
 
 
 def is_clean(reason: object) -> bool:

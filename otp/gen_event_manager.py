@@ -9,7 +9,7 @@ Source: gen_event(3) and gen_event.erl of OTP 25 to 27, checked against a runnin
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from otp import sys_process
 from otp.address import Name
@@ -154,16 +154,20 @@ class EventManager(GenServer[list[Installed]]):
     async def _deliver_rest(
         self, callback: str, message: object, rest: list[Installed], result: Any
     ) -> Result[list[Installed]]:
-        await self._follow(rest[0], await settled(result), message, Ok)
+        await self._follow(rest[0], await settled(result), (callback, message), Ok)
         for handler in rest[1:]:
             result = call(getattr(handler.module, callback), message, handler.state)
-            await self._follow(handler, await settled(result), message, Ok)
+            await self._follow(handler, await settled(result), (callback, message), Ok)
         return NoReply(self._handlers)
 
     async def _follow(
-        self, handler: Installed, result: Any, last: object, wanted: type[Ok[Any] | Reply[Any]]
+        self,
+        handler: Installed,
+        result: Any,
+        last: tuple[str, object],
+        wanted: type[Ok[Any] | Reply[Any]],
     ) -> bool:
-        """Do what a callback returned; False when that was nothing it may return."""
+        """Do what a callback, the first in `last`, returned; False when that was nothing it may return."""
         if type(result) is wanted:
             handler.state = result.state
             self.pid.hibernate |= result.hibernate
@@ -189,7 +193,7 @@ class EventManager(GenServer[list[Installed]]):
         try:
             await self._begin(following, failure(handed))
         except HandlerError as error:
-            self._report(following, error.reason, ("swap_handler", old.name))
+            self._report(following, error.reason, ("init_swapped", ("swap_handler", old.name)))
             tell(following, error.reason)
         else:
             self._handlers.insert(place, following)
@@ -234,7 +238,7 @@ class EventManager(GenServer[list[Installed]]):
         if handler is None:
             raise HandlerNotFoundError(name, "bad_module")
         result = await settled(call(handler.module.handle_call, request, handler.state))
-        if not await self._follow(handler, result, request, Reply):
+        if not await self._follow(handler, result, ("handle_call", request), Reply):
             raise HandlerError(name, failure(result))
         return result.value
 
@@ -290,6 +294,8 @@ class EventManager(GenServer[list[Installed]]):
             raise HandlerError(handler.name, result.reason)
         if type(result) is Raising:
             raise HandlerError(handler.name, result.value)
+        if type(result) in _NO_STATE:
+            raise HandlerError(handler.name, result)
         if type(result) is Ok:
             self.pid.hibernate |= result.hibernate
             result = result.state
@@ -299,19 +305,24 @@ class EventManager(GenServer[list[Installed]]):
         """Run terminate and tell the supervising process; gives what terminate returned, or `Raising`."""
         value = await settled(call(handler.module.terminate, args, handler.state))
         if isinstance(value, Raising):
-            self._report(handler, value.value, ("terminate", args))
+            self._report(handler, value.value, ("terminate", ("terminate", args)))
         tell(handler, reason)
         return value
 
-    def _report(self, handler: Installed, reason: object, last: object) -> None:
-        status = {"state": handler.state, "message": last, "reason": reason}
+    def _report(self, handler: Installed, reason: object, last: tuple[str, object]) -> None:
+        callback, event = last
+        status = {"state": handler.state, "message": event, "reason": reason}
         shown = sys_process.formatted(handler.module, status)
         report = EventHandlerReport(
             handler=handler.title,
             manager=repr(self.pid),
+            callback=callback,
             last_event=bounded_text(shown["message"]),
             state=bounded_text(shown["state"]),
             reason=shown["reason"],
             reason_text=bounded_text(shown["reason"]),
         )
         self.runtime.reports.send(report)
+
+
+_NO_STATE: Final = frozenset({Reply, RemoveHandler, SwapHandler})  # from init: a mistake

@@ -20,7 +20,6 @@ from otp.address import Name
 from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY
 from otp.child_spec_forms import ChildModule
-from otp.erlang import monitor
 from otp.errors import UndefinedCallbackError
 from otp.gen_statem_enter_loop import enter_loop
 from otp.gen_statem_process import StatemPid
@@ -71,7 +70,7 @@ from otp.requests import (
     wait_response,
 )
 from otp.runtime import Runtime
-from otp.start_limit import limit_init
+from otp.start_limit import limit_init, monitor_start
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -225,9 +224,9 @@ def start(
 def start_monitor(
     machine: GenStatem[Any, Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> tuple[Pid, Ref]:
-    """Start `machine` without a link and monitor it; otherwise as `start_link`."""
+    """Start `machine` without a link and monitor it; otherwise as `start_link`. A failed start sends no `Down`."""
     pid = start(machine, name=name, timeout_s=timeout_s)
-    return pid, monitor(pid)
+    return pid, monitor_start(pid)
 
 
 def call(dest: Pid | Name, request: object, timeout_s: float | None = None) -> Awaitable[Any]:

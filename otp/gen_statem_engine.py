@@ -143,8 +143,8 @@ class Engine:
         return self._after_callback(transition)
 
     def terminate(self, reason: object) -> Any:
-        """Stop the time-outs and call terminate; returns what that returns."""
-        self.timeouts.clear()
+        """Stop the time-outs, which the report may still list, and call terminate; returns what that returns."""
+        self.timeouts.stop()
         return self.modules[-1].terminate(reason, self.state, self.data)
 
     def clear(self) -> None:
@@ -164,7 +164,9 @@ class Engine:
             return machine.handle_event(event[0], event[1], state, data)
         function = getattr(machine, state, None) if isinstance(state, str) else None
         if function is None:
-            raise UndefinedCallbackError(f"{type(machine).__name__} has no state {state!r:.200}")
+            raise UndefinedCallbackError(
+                f"{type(machine).__name__} has no state {bounded_text(state)}"
+            )
         return function(event[0], event[1], data)
 
     def _after_callback(self, transition: Transition) -> Any:

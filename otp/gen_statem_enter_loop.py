@@ -29,7 +29,7 @@ __all__ = ["enter_loop"]
 async def enter_loop(
     machine: Machine, state: object, data: object, actions: Any = (), *, name: Name | None = None
 ) -> NoReturn:
-    """Make the calling plain process a gen_statem in `state`, with `data`; `init` is not called, and this never returns.
+    """Make the calling process, which proc_lib started, a gen_statem in `state`, with `data`; `init` is not called, and this never returns.
 
     Args:
         machine: the callbacks.
@@ -39,9 +39,9 @@ async def enter_loop(
         name: what the process is registered as, if it is.
 
     Raises:
-        ExitError: the machine ended; let it end the process. Or the process does not have that name
-            ("process_not_registered").
-        OtpError: the caller is no plain process.
+        ExitError: the machine ended; let it end the process. Or proc_lib did not start the process
+            ("process_was_not_started_by_proc_lib"), or it does not have that name
+            ("process_not_registered", "process_not_registered_globally", or with "_via" and the type of the name).
     """
     await _Entered(entering_process(name), machine, state, data).run(actions)
 

@@ -91,8 +91,14 @@ class Timeouts:
         else:
             self._pid.runtime.timers.cancel(running.timer)
 
+    def stop(self) -> None:
+        """Let none of them fire any more; they can still be listed."""
+        for running in self._running.values():
+            if running.timer is not None:
+                self._pid.runtime.timers.cancel(running.timer)
+
     def clear(self) -> None:
-        """Stop them all."""
+        """Stop and forget them all."""
         for kind in list(self._running):
             self.cancel(kind)
 
@@ -152,13 +158,26 @@ def timeout_type(action: TimeoutAction) -> Any:
 
 
 def is_valid(action: TimeoutAction) -> bool:
-    """Tell whether the time is one."""
+    """Tell whether the time is one, and the name, if there is one, can be told from others."""
+    if isinstance(action, NamedTimeout) and not _has_hash(action.name):
+        return False
     time = action.time
     if isinstance(time, str):
         return time in (CANCEL, UPDATE)
-    if isinstance(time, bool) or not isinstance(time, _NUMBERS) or isnan(time):
+    if isinstance(time, bool) or not isinstance(time, _NUMBERS):
         return False
-    return time >= 0 or action.absolute
+    try:
+        return not isnan(time) and (time >= 0 or action.absolute)
+    except OverflowError:  # a whole number beyond any clock
+        return False
+
+
+def _has_hash(name: object) -> bool:
+    try:
+        hash(name)
+    except TypeError:
+        return False
+    return True
 
 
 _NUMBERS: Final = (int, float)

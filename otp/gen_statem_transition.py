@@ -127,7 +127,7 @@ class Transition:
                     if not is_valid(action):
                         raise Ending(("bad_action_from_state_function", action))
                     self.timeouts.append(action)
-                case Hibernate(on=on):
+                case Hibernate(on=bool(on)):
                     self.hibernate = on
                 case _:
                     self._act_on_event(action)
@@ -137,7 +137,7 @@ class Transition:
         match action:
             case Postpone(on=False):
                 self.postpone = False
-            case Postpone():
+            case Postpone(on=True):
                 self._refuse_in_enter_call(action)
                 self.postpone = True
             case NextEvent(type=kind, content=content):
@@ -157,6 +157,10 @@ class Transition:
             raise Ending(("bad_action_from_state_function", action))
         self._refuse_in_enter_call(action)
         match action:
+            case ChangeCallbackModule(module=module) | PushCallbackModule(module=module) if (
+                not callable(getattr(module, "callback_mode", None))
+            ):
+                raise Ending(("bad_action_from_state_function", action))
             case ChangeCallbackModule(module=module):
                 modules = [*modules[:-1], module]
             case PushCallbackModule(module=module):

@@ -11,8 +11,10 @@ A call or cast to a plain process arrives as `("$gen_call", from_, request)` or 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from otp.bounded_text import bounded_text
 from otp.envelope import CALL, CAST, DOOMED, IDLE, READY, RUNNING, SYSTEM, WAITING, Envelope
 from otp.errors import OtpError, ReceiveTimeoutError
 from otp.exit_reason import NORMAL, is_clean, reason_of
@@ -45,10 +47,14 @@ class PlainPid(Pid):
     def __init__(
         self, runtime: Runtime, parent: Pid | None, body: Body, args: tuple[object, ...]
     ) -> None:
+        name = getattr(body, "__qualname__", None) or bounded_text(body)
+        coro = body(*args)
+        if type(coro) is not CoroutineType:
+            raise TypeError(f"a process runs an async function; {name} gave {bounded_text(coro)}")
         super().__init__(runtime, parent)
-        self.server: str = getattr(body, "__qualname__", repr(body))
+        self.server: str = name
         self.envelope: _Receive | None = None
-        self.coro = body(*args)
+        self.coro = coro
         self.status = READY
         runtime.enqueue(self)
 

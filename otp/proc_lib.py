@@ -20,12 +20,19 @@ from typing import Any, Final, NoReturn
 from otp.address import Name
 from otp.envelope import IDLE, READY, SYSTEM, Envelope
 from otp.erlang import monitor
-from otp.errors import CallTimeoutError, ExitError, NoProcessError, OtpError, StartError
+from otp.errors import (
+    CallingSelfError,
+    CallTimeoutError,
+    ExitError,
+    NoProcessError,
+    OtpError,
+    StartError,
+)
 from otp.exit_reason import KILL, NORMAL
 from otp.plain_process import Body, Leave, PlainPid
 from otp.process import Pid, Ref
 from otp.report_text import format_report as format  # noqa: A004 - OTP's name
-from otp.waiting import ExitWait, From, self_process
+from otp.waiting import ExitWait, From, here, self_process
 
 __all__ = [
     "ProcPid",
@@ -212,6 +219,7 @@ async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | Non
     Raises:
         ValueError: `timeout_s` is negative.
         NoProcessError: there is no such process.
+        CallingSelfError: a process stops itself so, which would wait for ever.
         CallTimeoutError: it has not ended in time; it still will.
         ExitError: it ended with another reason.
     """
@@ -220,6 +228,8 @@ async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | Non
     pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
     if pid is None or not pid.is_alive():
         raise NoProcessError(dest, ("stop", reason))
+    if pid is here.process:
+        raise CallingSelfError(dest, ("stop", reason))
     wait = ExitWait(pid)
     pid.post(Envelope((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason))))
     actual = await wait.within(timeout_s)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from otp.reports import (
     CrashReport,
+    EventHandlerReport,
     Neighbour,
     Offender,
     ProgressReport,
@@ -64,6 +65,12 @@ def _parts(report: Report) -> Iterator[Part]:
             yield from _offender("started", report.started)
         case CrashReport():
             yield from _crash(report)
+        case EventHandlerReport():
+            yield "event handler failed", _Raw(f"{report.handler} of {report.manager}")
+            yield "reason", report.reason
+            yield "callback", _Raw(report.callback)
+            yield "last event", _Raw(report.last_event)
+            yield "state", _Raw(report.state)
         case ServerReport():
             yield from _server(report)
 
@@ -115,6 +122,7 @@ def _server(report: ServerReport) -> Iterator[Part]:
         yield "postponed", _Raw(", ".join(report.postponed))
         yield "time-outs", _Raw(", ".join(report.timeouts))
     else:
+        yield "callback", _Raw(report.callback or "none")
         yield "last message", _Raw(report.last_message)
     yield "state", _Raw(report.state)
     if report.log:

@@ -7,13 +7,11 @@ dropped and logged. The first subscriber writes to the logger `otp`, so that no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
-from reprlib import Repr
 
-from otp.exit_reason import Raised
+from otp.bounded_text import MAX_TEXT, bounded_text
 
 __all__ = [
     "CrashReport",
@@ -31,8 +29,6 @@ __all__ = [
     "log_report",
 ]
 
-MAX_TEXT = 500  # characters per field of a report
-DEPTH = 4  # of nested containers in it
 _log = logging.getLogger("otp")
 
 
@@ -57,6 +53,7 @@ class ServerReport:
     reason_text: str
     log: tuple[str, ...] = ()  # what sys.log kept
     label: str | None = None  # the process label
+    callback: str | None = None  # where it failed; a gen_statem's queue says that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +71,7 @@ class EventHandlerReport:
 
     handler: str
     manager: str
+    callback: str  # where it failed
     last_event: str
     state: str
     reason: object
@@ -146,51 +144,6 @@ class ProgressReport:
 Report = ServerReport | EventHandlerReport | CrashReport | SupervisorReport | ProgressReport
 
 
-class _BoundedRepr(Repr):
-    """A repr whose every part is bounded, also the fields of a dataclass and the arguments of an error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = DEPTH
-        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 8
-        self.maxstring = self.maxother = self.maxlong = 200
-
-    def repr_instance(self, x: object, level: int) -> str:
-        """Render an object that is no built-in container."""
-        if isinstance(x, BaseException):
-            return f"{type(x).__name__}({self._joined(x.args, level)})"
-        if is_dataclass(x) and not isinstance(x, type):
-            shown = ", ".join(
-                f"{field.name}={self.repr1(getattr(x, field.name, '?'), level - 1)}"
-                for field in fields(x)[:12]
-            )
-            return f"{type(x).__name__}({shown})"
-        return super().repr_instance(x, level)
-
-    def _joined(self, terms: Iterable[object], level: int) -> str:
-        return ", ".join(self.repr1(term, level - 1) for term in islice(terms, 8))
-
-
-_bounded = _BoundedRepr()
-
-
-def bounded_text(term: object, depth: int | None = None) -> str:
-    """Show `term` in at most `MAX_TEXT` characters; never raises.
-
-    Huge containers, strings, dataclasses and errors are not rendered whole first; any other object is asked for
-    its own `__repr__`, and cut.
-
-    Args:
-        term: what to show.
-        depth: how deep containers are shown; `DEPTH` by default.
-    """
-    shown = term.error if isinstance(term, Raised) else term
-    text = _bounded.repr1(shown, DEPTH if depth is None else depth)
-    if isinstance(term, Raised):
-        text += "".join(f" < {file}:{line} {name}" for file, line, name in reversed(term.stack))
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
-
-
 class ReportBus:
     """Hands each report to all subscribers."""
 
@@ -231,9 +184,12 @@ def log_report(report: Report) -> None:
             _log.error(text, supervisor, label.value, child.id, child.pid, report.reason_text)
         case CrashReport(process=process, initial_call=call):
             _log.error("%s (%s) crashed: %s", process, call, report.reason_text)
-        case EventHandlerReport(handler=handler, manager=manager):
-            text = "event handler %s of %s failed: %s\n  last event: %s\n  state: %s"
-            _log.error(text, handler, manager, report.reason_text, report.last_event, report.state)
+        case EventHandlerReport(handler=handler, manager=manager, callback=callback):
+            text = (
+                "event handler %s of %s failed: %s\n  callback: %s\n  last event: %s\n  state: %s"
+            )
+            more = (report.reason_text, callback, report.last_event, report.state)
+            _log.error(text, handler, manager, *more)
         case ServerReport():
             _log.error(*_server_text(report))
 
@@ -242,11 +198,14 @@ def _server_text(report: ServerReport) -> tuple[str, ...]:
     """Give format and values of the text for a server or machine that ends badly."""
     what = f" {report.label}" if report.label else ""
     if not isinstance(report, StatemReport):
-        text = "%s (%s%s) terminating: %s\n  last message: %s\n  state: %s"
-        more: tuple[str, ...] = (report.last_message,)
+        text = "%s (%s%s) terminating: %s\n  callback: %s\n  last message: %s\n  state: %s"
+        more: tuple[str, ...] = (report.callback or "none", report.last_message)
     else:
         text = "state machine %s (%s%s) terminating: %s\n  queue: %s\n  postponed: %s\n  time-outs: %s\n  state: %s"
-        more = tuple(
-            bounded_text(part) for part in (report.queue, report.postponed, report.timeouts)
-        )
+        more = tuple(_listed(part) for part in (report.queue, report.postponed, report.timeouts))
     return text, report.process, report.behaviour, what, report.reason_text, *more, report.state
+
+
+def _listed(texts: tuple[str, ...]) -> str:
+    text = ", ".join(texts)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from otp.address import Address, Name
+from otp.bounded_text import bounded_text
 from otp.envelope import INFO, Envelope
 from otp.errors import AlreadyStartedError, NameTakenError
 from otp.exit_reason import NOPROC
@@ -186,10 +187,13 @@ class Runtime:
 
         Raises:
             NameTakenError: the name is taken, or the process is dead or has a name.
+            TypeError: it is no name.
         """
         if isinstance(name, Address):
             name.register(self, pid)
             return
+        if not isinstance(name, str):
+            raise TypeError(f"a process is named by a str or an Address, not {bounded_text(name)}")
         if name in self.names or not pid.is_alive() or pid.name is not None:
             raise NameTakenError(f"cannot name {pid!r} {name!r}: taken, dead, or named already")
         self.names[name] = pid
@@ -209,8 +213,14 @@ class Runtime:
         self.names.pop(name).rare.name = None
 
     def whereis(self, name: Name) -> Pid | None:
-        """Find the process of that name."""
-        return self.names.get(name) if isinstance(name, str) else name.whereis(self)
+        """Find the process of that name; raises TypeError if it is no name."""
+        if isinstance(name, str):
+            return self.names.get(name)
+        if not isinstance(name, Address):
+            raise TypeError(
+                f"a process goes by its pid, a str or an Address, not {bounded_text(name)}"
+            )
+        return name.whereis(self)
 
     def registered(self) -> list[str]:
         """List the names in use."""

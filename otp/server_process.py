@@ -28,6 +28,7 @@ from otp.callback_results import (
     Stop,
     StopReply,
     Timeout,
+    is_no_state,
 )
 from otp.envelope import (
     CALL,
@@ -96,7 +97,9 @@ class ServerPid(Pid):
     """The process of a `GenServer`: the receive loop around its callbacks."""
 
     __slots__ = ("envelope", "server", "state", "timeout")
-    init_special: Container[type] = frozenset({Ok, Ignore, Stop, CoroutineType})  # not the state
+    init_special: Container[type] = frozenset(  # not the state, or not surely
+        {Ok, Ignore, Stop, StopReply, CoroutineType, tuple}
+    )
 
     def __init__(self, runtime: Runtime, parent: Pid | None, server: Server) -> None:
         super().__init__(runtime, parent)
@@ -354,6 +357,9 @@ class ServerPid(Pid):
             self.rare.start_error = IgnoredError()
             self._end_init(NORMAL)
             return PARKED
+        if is_no_state(result):
+            self._end_init(("bad_return_value", result))
+            return PARKED
         if type(result) is not Ok:
             result = Ok(result)
         starting = None if self._rare is None else self._rare.starting
@@ -380,6 +386,8 @@ class ServerPid(Pid):
         return self._terminate(("bad_return_value", action), self.state)
 
     def _start_timeout(self, action: Timeout) -> Any:
+        if not action.is_time():
+            return self._terminate(("bad_return_value", action), self.state)
         after_s = action.after_s - (self.runtime.clock() if action.absolute else 0.0)
         if action.message is not PLAIN and after_s <= 0:
             self.envelope = Envelope((INFO, action.message))
@@ -496,6 +504,7 @@ class ServerPid(Pid):
                 reason=shown["reason"],
                 reason_text=bounded_text(shown["reason"]),
                 log=sys_process.texts(shown["log"]),
+                callback=_CALLBACKS.get(envelope[0]) if envelope else None,
                 label=self.rare.label,
             )
         )
@@ -540,4 +549,11 @@ class _Doze:
 
 _INIT: Final = Envelope((INIT, None, None))
 _CARRY_CALL: Final = frozenset({CALL, SYSTEM, TERMINATE})
+_CALLBACKS: Final = {
+    CALL: "handle_call",
+    CAST: "handle_cast",
+    INFO: "handle_info",
+    EXIT: "handle_info",
+    CONTINUE: "handle_continue",
+}
 _GONE: Final[Any] = None  # the server of a process that has ended

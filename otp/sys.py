@@ -108,8 +108,8 @@ async def log(
     """Keep the last 10 events ("on") or the last `flag`; "get" gives them, oldest first, "print" prints them."""
     if isinstance(flag, str):
         _check("log", flag, "on", "off", "get", "print")
-    elif flag < 1:
-        raise ValueError(f"log keeps {flag} events, fewer than 1")
+    elif isinstance(flag, bool) or flag < 1:
+        raise ValueError(f"log takes a number of events from 1, not {flag}")
     answer = await _ask(dest, ("debug", "log", flag), timeout_s)
     return cast("tuple[Event, ...] | None", answer)
 

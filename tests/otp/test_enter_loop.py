@@ -124,6 +124,10 @@ def test_process_becomes_a_server_under_its_name(inside, kind, how):
     ("action", "seen"),
     [
         (Timeout(2.0), [TIMEOUT]),
+        (Timeout(2.0, "message"), ["message"]),
+        (Timeout(1.5, "message", absolute=True), ["message"]),
+        (Hibernate(2.0, "message"), ["message"]),
+        (Hibernate(1.5, "message", absolute=True), ["message"]),
         (Hibernate(2.0), [TIMEOUT]),
         (Hibernate(), []),
         (Continue("on"), [("continue", "on")]),

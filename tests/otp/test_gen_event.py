@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from otp import (
+    Address,
     AlreadyStartedError,
     CallError,
     CallTimeoutError,
@@ -13,6 +14,7 @@ from otp import (
     ExitError,
     GenEventExit,
     GenServer,
+    Global,
     HandlerError,
     HandlerNotFoundError,
     NoProcessError,
@@ -153,40 +155,76 @@ def state_of(do, manager, name):
 # Start and stop.
 
 
+class Book(Address):
+    """A name that the test keeps."""
+
+    def __init__(self):
+        self.pid = None
+
+    def whereis(self, runtime):
+        return self.pid if self.pid is not None and self.pid.is_alive() else None
+
+    def register(self, runtime, pid):
+        self.pid = pid
+
+    def unregister(self, runtime):
+        self.pid = None
+
+
+NAMES = {
+    "none": lambda: None,
+    "local": lambda: "my_name",
+    "global": lambda: Global("my_name"),
+    "via": Book,
+}
+
+
 @pytest.mark.otp("gen_event_SUITE", "start")
 @pytest.mark.otp("gen_event_SUITE", "start_opt")
 @pytest.mark.parametrize("options", [{}, {"hibernate_after_s": 1.0}])
 @pytest.mark.parametrize("form", ["start", "start_link", "start_monitor"])
-@pytest.mark.parametrize("name", [None, "my_name"])
-def test_manager_starts_in_every_form_with_its_options(runtime, owner, do, form, name, options):
+@pytest.mark.parametrize("kind", list(NAMES))
+def test_manager_starts_in_every_form_with_its_options(runtime, owner, do, form, kind, options):
     async def begin():
         started = getattr(gen_event, form)(name=name, **options)
         return started[0] if form == "start_monitor" else started
 
+    async def stop():
+        await gen_event.stop(name or pid)
+
+    name = NAMES[kind]()
     pid = owner.call(begin)
     assert names(do, pid) == []
     assert owner.call(lambda: gen_event.which_handlers(name or pid)) == []
-    assert runtime.runtime.whereis("my_name") is (pid if name else None)
+    assert name is None or runtime.runtime.whereis(name) is pid
     runtime.advance(2.0)
     assert pid.hibernated is bool(options)
 
-    do(gen_event.stop(pid))
+    assert owner.call(stop) is None
     messages = owner.call("messages")
     ends = {"start": [], "start_link": [Exit(pid, "normal")], "start_monitor": [(pid, "normal")]}
     assert [m if isinstance(m, Exit) else (m.target, m.reason) for m in messages] == ends[form]
-    assert runtime.runtime.whereis("my_name") is None
+    assert name is None or runtime.runtime.whereis(name) is None
+    assert isinstance(owner.call(stop), NoProcessError)
 
 
 @pytest.mark.otp("gen_event_SUITE", "start")
 @pytest.mark.parametrize("form", ["start", "start_link", "start_monitor"])
-def test_second_manager_of_a_name_is_told_who_has_it(manager, owner, form):
-    async def begin():
-        return getattr(gen_event, form)(name="events")
+@pytest.mark.parametrize("kind", ["local", "global", "via"])
+def test_second_manager_of_a_name_is_told_who_has_it(owner, form, kind):
+    async def first():
+        return gen_event.start(name=name)
 
-    error = owner.call(begin)
+    async def second():
+        return getattr(gen_event, form)(name=name)
+
+    name = NAMES[kind]()
+    pid = owner.call(first)
+    error = owner.call(second)
 
     assert isinstance(error, AlreadyStartedError)
-    assert error.pid is manager
+    assert error.pid is pid
+    assert owner.call("messages") == []
 
 
 @pytest.mark.otp("gen_event_SUITE", "start")
@@ -202,6 +240,38 @@ def test_manager_stops_with_a_reason_and_at_its_parents_exit(owner, do):
     owner.call(lambda: end(second))
 
     assert owner.call("messages") == [Exit(first, "shutdown"), Exit(second, "shutdown")]
+
+
+@pytest.mark.otp("gen_event_SUITE", "start")
+def test_stop_gives_up_waiting_for_a_manager_after_its_time(runtime, do, manager):
+    class Slow(Bare):
+        async def terminate(self, args, state):
+            await asyncio.sleep(2.0)
+
+    do(gen_event.add_handler(manager, Slow()))
+    with pytest.raises(CallTimeoutError):
+        do(gen_event.stop(manager, "shutdown", 1.0))
+    with pytest.raises(ValueError, match="timeout_s"):
+        do(gen_event.stop(manager, "shutdown", -1.0))
+    assert manager.is_alive()
+    runtime.advance(1.0)
+
+    assert manager.exit_reason == "shutdown"
+
+
+@pytest.mark.otp("gen_event_SUITE", "start")
+def test_manager_ends_with_its_parent(runtime, owner, do):
+    async def begin():
+        return gen_event.start_link()
+
+    probe = Probe()
+    pid = owner.call(begin)
+    do(gen_event.add_handler(pid, probe))
+    owner.exit("kill")
+    runtime.run_until_idle()
+
+    assert pid.exit_reason == "killed"
+    assert probe.seen == [("terminate", "stop")]
 
 
 def test_manager_cannot_be_named_by_anything_odd(runtime):
@@ -250,6 +320,17 @@ def test_second_handler_of_a_name_gets_calls_and_deletes_first(do, manager):
     do(gen_event.delete_handler(manager, Probe))
 
     assert (old.seen, new.seen) == ([], [("terminate", None)])
+
+
+@pytest.mark.parametrize(
+    "value", [gen_event.Reply(1, 2), RemoveHandler(), SwapHandler(1, 2, Second())]
+)
+def test_init_that_returns_what_is_no_state_is_refused(do, manager, value):
+    with pytest.raises(HandlerError) as refused:
+        do(gen_event.add_handler(manager, Probe(lambda: value)))
+
+    assert refused.value.reason is value
+    assert names(do, manager) == []
 
 
 @pytest.mark.otp("gen_event_SUITE", "add_sup_handler")
@@ -413,6 +494,7 @@ def test_event_goes_to_all_handlers_newest_first(do, manager, tell, entry):
 def test_handler_may_swap_itself_in_its_place(do, manager, tell, owner, entry, with_id):
     old, new = ((Probe, 5), (Second, 9)) if with_id else (Probe, Second)
     second = Second()
+    do(gen_event.add_handler(manager, (Bystander(), "older")))
     owner.call(lambda: gen_event.add_sup_handler(manager, (Probe(), 5) if with_id else Probe()))
     do(gen_event.add_handler(manager, (Bystander(), "newer")))
     tell(
@@ -420,7 +502,7 @@ def test_handler_may_swap_itself_in_its_place(do, manager, tell, owner, entry, w
         Only(Probe, lambda s: SwapHandler("args", ["mine"], (second, 9) if with_id else second)),
     )
 
-    assert names(do, manager) == [(Bystander, "newer"), new]
+    assert names(do, manager) == [(Bystander, "newer"), new, (Bystander, "older")]
     assert second.seen == [("handed", ("given", "args", ["mine"]))]
     assert owner.call("messages") == [GenEventExit(old, ("swapped", new, owner.pid))]
     tell(entry, Only(Second, lambda s: RemoveHandler()))
@@ -485,8 +567,28 @@ def test_handler_that_crashes_is_removed_and_reported(do, manager, tell, owner, 
     (report,) = [each for each in reports if isinstance(each, EventHandlerReport)]
     assert (report.handler, report.manager) == ("(Probe, 1)", repr(manager))
     assert report.reason is told.reason
+    assert report.callback == ("handle_info" if entry == "info" else "handle_event")
     assert "crash" in report.last_event
     assert names(do, manager) == []
+
+
+@pytest.mark.otp("gen_event_SUITE", "sync_notify")
+def test_sync_notify_returns_after_all_handlers_ran(runtime, manager, do):
+    class Slow(Bare):
+        async def handle_event(self, event, state):
+            await asyncio.sleep(1.0)
+            ran.append(runtime.clock())
+            return Ok(state)
+
+    ran = []
+    do(gen_event.add_handler(manager, Slow()), gen_event.add_handler(manager, (Slow(), 2)))
+    runtime.run(gen_event.sync_notify(manager, "event"))
+
+    assert ran == [1.0, 2.0]
+    gen_event.notify(manager, "event")
+    assert len(ran) == 2  # notify does not wait
+    runtime.advance(2.0)
+    assert len(ran) == 4
 
 
 def test_swap_whose_new_handler_refuses_tells_the_supervising_process(
@@ -585,18 +687,26 @@ def test_handler_may_swap_or_remove_itself_in_a_call(do, manager, owner, with_id
         (lambda s: ("return", "faulty"), ("return", "faulty")),
         (Ok, None),
         (leave, ("EXIT", "gone")),
+        (crash, None),
     ],
 )
 def test_handler_that_fails_in_a_call_is_removed(do, manager, owner, request_, reason):
     probe = Probe()
     owner.call(lambda: gen_event.add_sup_handler(manager, probe))
+    do(gen_event.add_handler(manager, Bystander()))
     with pytest.raises(HandlerError) as failed:
         do(gen_event.call(manager, Probe, request_))
 
-    assert failed.value.reason == reason or isinstance(failed.value.reason, Ok)
+    if request_ is crash:
+        kind, raised = failed.value.reason
+        assert (kind, type(raised.error)) == ("EXIT", ValueError)
+    elif request_ is Ok:
+        assert isinstance(failed.value.reason, Ok)
+    else:
+        assert failed.value.reason == reason
     assert owner.call("messages") == [GenEventExit(Probe, failed.value.reason)]
     assert probe.seen == [("terminate", ("error", failed.value.reason))]
-    assert names(do, manager) == []
+    assert names(do, manager) == [Bystander]
 
 
 # Callbacks that wait.

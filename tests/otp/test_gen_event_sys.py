@@ -1,6 +1,6 @@
 import pytest
 
-from otp import EventHandler, EventHandlerReport, EventManager, gen_event, sys
+from otp import EventHandler, EventHandlerReport, EventManager, format_report, gen_event, sys
 from otp.gen_event import Ok, Reply
 
 
@@ -169,12 +169,29 @@ def test_report_of_a_failing_handler_shows_what_may_be_seen(runtime, do, manager
     assert (report.last_event, report.state) == ("'crash'", "'hidden'")
 
 
+@pytest.mark.parametrize("single_line", [False, True])
+def test_report_of_a_failing_handler_is_written_with_limits(runtime, do, manager, single_line):
+    reports = []
+    runtime.reports.subscribe(reports.append)
+    do(gen_event.add_handler(manager, (Secret(), 1)), gen_event.sync_notify(manager, "crash"))
+    text = format_report(reports[0], single_line=single_line)
+
+    assert text.startswith(f"event handler failed: (Secret, 1) of {manager!r}")
+    for part in ("reason: ('EXIT', ", "callback: handle_event", "last event: 'crash'", "'hidden'"):
+        assert part in text
+    assert ("\n" in text) != single_line
+    assert len(format_report(reports[0], chars_limit=100, single_line=single_line)) <= 100
+
+
 def test_failing_handler_is_logged_with_its_manager(do, manager, caplog):
     do(gen_event.add_handler(manager, Secret()), gen_event.sync_notify(manager, "crash"))
 
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert f"event handler Secret of {manager!r} failed: ('EXIT', Raised(" in record.getMessage()
+    assert (
+        f"event handler Secret of {manager!r} failed: ('EXIT', ValueError('crash') < "
+        in record.getMessage()
+    )
     assert "secret" not in record.getMessage()
 
 

@@ -10,6 +10,7 @@ from otp import (
     CallTimeoutError,
     Continue,
     CrashReport,
+    Down,
     Exit,
     ExitError,
     GenServer,
@@ -28,7 +29,9 @@ from otp import (
     UndefinedCallbackError,
     gen_server,
     reply,
+    self_pid,
     send,
+    sys,
 )
 
 
@@ -108,7 +111,7 @@ async def in_process(runtime, body):
 
 
 @pytest.mark.otp("gen_server_SUITE", "loop_start_fail")
-@pytest.mark.parametrize("by", ["start", "start_link"])
+@pytest.mark.parametrize("by", ["start", "start_link", "start_monitor"])
 def test_failed_start_leaves_nothing_behind(runtime, by):
     def fail(error):
         def init(server):
@@ -134,12 +137,14 @@ def test_failed_start_leaves_nothing_behind(runtime, by):
                     reason = error.reason
                     seen.append(getattr(reason, "error", reason) == wanted)
                 assert runtime.runtime.whereis("it") is None
-        return seen, runtime.stats().processes
+        me = self_pid()
+        return seen, runtime.stats().processes, me.queue_length(), me.linked(), me.monitoring()
 
-    seen, processes = run(runtime, in_process(runtime, attempts))
+    seen, processes, *left = run(runtime, in_process(runtime, attempts))
 
     assert seen == [True] * 200
     assert processes == 1
+    assert left == [0, (), ()]
 
 
 @pytest.mark.otp("gen_server_SUITE", "otp_7669")
@@ -152,12 +157,17 @@ def test_name_is_free_when_a_start_that_ignored_returns(runtime):
 
 
 @pytest.mark.otp("gen_server_SUITE", "undef_init")
-def test_missing_init_fails_the_start(runtime):
-    with pytest.raises(StartError) as caught:
-        runtime.start(GenServer())
+@pytest.mark.parametrize("by", ["start", "start_link", "start_monitor"])
+def test_missing_init_fails_the_start(runtime, by):
+    async def attempt():
+        with pytest.raises(StartError) as caught:
+            getattr(gen_server, by)(GenServer())
+        return caught.value.reason, self_pid().queue_length(), runtime.stats().processes
 
-    assert isinstance(caught.value.reason.error, UndefinedCallbackError)
-    assert runtime.stats().processes == 0
+    reason, messages, processes = run(runtime, in_process(runtime, attempt))
+
+    assert isinstance(reason.error, UndefinedCallbackError)
+    assert (messages, processes) == (0, 1)
 
 
 def test_second_server_of_a_name_is_told_who_has_it(script):
@@ -230,6 +240,54 @@ def test_call_is_answered_at_once_later_or_by_another_process(runtime, script):
 
     assert server.call("plain") == "plain"
     assert runtime.run(ask()) == "late"
+
+
+@pytest.mark.otp("gen_server_SUITE", "call")
+def test_answer_may_begin_a_time_for_the_next_call(runtime, script):
+    server, instance = script()
+
+    def within(self, state, from_):
+        return Reply("ok", state, Timeout(1.0))
+
+    def in_time(self, state, from_):
+        return Reply(TIMEOUT not in self.seen, state)
+
+    assert server.call(within) == "ok"
+    runtime.advance(0.5)
+    assert server.call(in_time) is True
+    runtime.advance(5.0)
+    assert instance.seen == []  # the call ended that time
+    assert server.call(within) == "ok"
+    runtime.advance(1.5)
+    assert server.call(in_time) is False
+
+
+@pytest.mark.otp("gen_server_SUITE", "call")
+def test_answer_may_wait_for_the_time_out_of_the_state(runtime):
+    class Delaying(GenServer[object]):
+        def init(self):
+            return None
+
+        def handle_call(self, request, from_, state):
+            return NoReply(from_, Timeout(1.0))
+
+        def handle_info(self, message, state):
+            state.reply((message, runtime.clock()))
+            return NoReply(None)
+
+    assert runtime.start(Delaying()).call("x") == (TIMEOUT, 1.0)
+
+
+@pytest.mark.otp("gen_server_SUITE", "call")
+@pytest.mark.parametrize("value", [None, "badreturn", ("reply", 1), Ignore])
+def test_caller_is_told_the_bad_return_value(script, value):
+    server, instance = script()
+
+    with pytest.raises(CallError) as caught:
+        server.call(lambda self, state, from_: value)
+
+    assert caught.value.cause == ("bad_return_value", value)
+    assert instance.seen == [("terminate", caught.value.cause)]
 
 
 @pytest.mark.otp("gen_server_SUITE", "call")
@@ -320,6 +378,36 @@ def test_server_that_calls_itself_is_told_so(script):
     assert server.call(call_self) == "calling_self"
 
 
+@pytest.mark.otp("gen_server_SUITE", "calling_self")
+@pytest.mark.parametrize("dest", ["pid", "name"])
+def test_server_that_calls_itself_exits_instead_of_hanging(runtime, script, dest):
+    server, instance = script(name="it")
+
+    async def call_self(self, state):
+        return NoReply(await gen_server.call(self.pid if dest == "pid" else "it", "x", None))
+
+    server.cast(call_self)
+    runtime.run_until_idle()
+
+    assert server.pid.exit_reason == (
+        "calling_self",
+        ("gen_server", "call", (server.pid, "x")),
+    )
+    assert instance.seen[-1] == ("terminate", server.pid.exit_reason)
+
+
+def test_server_that_stops_itself_by_a_call_exits_instead_of_hanging(runtime, script):
+    server, _ = script()
+
+    async def stop_self(self, state):
+        await gen_server.stop(self.pid)
+
+    server.cast(stop_self)
+    runtime.run_until_idle()
+
+    assert server.pid.exit_reason[0] == "calling_self"
+
+
 def test_stop_with_reply_answers_after_terminate(runtime, script):
     server, instance = script()
     answer = server.call(lambda self, state, from_: StopReply("normal", list(self.seen), state))
@@ -359,36 +447,73 @@ def test_casts_and_messages_are_handled_in_order_and_may_stop(runtime, script, w
     tell = getattr(server, way)
     for number in range(200):
         tell(number)
-    tell(lambda self, state: NoReply(state, Timeout(1.0)))
     tell(lambda self, state: Stop("done", state))
+    tell("never handled")
     runtime.run_until_idle()
 
     assert instance.seen[:200] == list(range(200))
-    assert instance.seen[-1] == ("terminate", "done")
+    assert instance.seen[201:] == [("terminate", "done")]
     assert server.pid.exit_reason == "done"
 
 
+@pytest.mark.otp("gen_server_SUITE", "cast")
+@pytest.mark.otp("gen_server_SUITE", "info")
+@pytest.mark.parametrize("way", ["cast", "send"])
+def test_cast_or_message_may_be_acted_on_after_a_time(runtime, script, way):
+    server, instance = script()
+    getattr(server, way)(lambda self, state: NoReply(["delayed"], Timeout(1.0)))
+    runtime.advance(0.9)
+    assert TIMEOUT not in instance.seen
+    runtime.advance(0.1)
+
+    assert instance.seen[1:] == [TIMEOUT]
+    assert server.pid.state == ["delayed"]
+
+
 @pytest.mark.otp("gen_server_SUITE", "continue")
-def test_continue_runs_before_queued_messages(runtime, script):
+def test_continue_of_init_runs_before_queued_messages(runtime, script):
     def init(server):
         server.pid.send("message")
         return Ok([], Continue(lambda self, state: NoReply(state, Continue("c2"))))
 
-    server, instance = script(init)
-    kinds = [entry[1] if isinstance(entry, tuple) else entry for entry in instance.seen]
-    assert kinds[1:] == ["c2", "message"]
-
-    for way in ("call", "cast", "send"):
-        instance.seen.clear()
-        if way == "call":
-            assert server.call(lambda self, state, f: Reply("r", state, Continue("c"))) == "r"
-        else:
-            getattr(server, way)(lambda self, state: NoReply(state, Continue("c")))
-        runtime.run_until_idle()
-        assert instance.seen[-1] == ("continue", "c")
-    server.cast(lambda self, state: NoReply(state, Continue(lambda s, t: Stop("enough", t))))
+    _, instance = script(init)
     runtime.run_until_idle()
+
+    assert [entry if isinstance(entry, str) else entry[1] for entry in instance.seen][1:] == [
+        "c2",
+        "message",
+    ]
+
+
+@pytest.mark.otp("gen_server_SUITE", "continue")
+@pytest.mark.parametrize("way", ["call", "cast", "send", "continue"])
+def test_continue_of_any_callback_runs_before_queued_messages(runtime, script, way):
+    server, instance = script()
+
+    def go_on(self, state, from_=None):
+        self.pid.send("queued")
+        if way == "continue":
+            return NoReply(state, Continue(lambda s, t: NoReply(t, Continue("c"))))
+        return Reply("r", state, Continue("c")) if from_ else NoReply(state, Continue("c"))
+
+    if way == "call":
+        assert server.call(go_on) == "r"
+    else:
+        (server.send if way == "send" else server.cast)(go_on)
+    runtime.run_until_idle()
+
+    assert instance.seen[-2:] == [("continue", "c"), "queued"]
+
+
+@pytest.mark.otp("gen_server_SUITE", "continue")
+def test_continue_may_stop_the_server(runtime, script):
+    server, instance = script()
+    server.cast(lambda self, state: NoReply(state, Continue(lambda s, t: Stop("enough", t))))
+    server.cast("never handled")
+    runtime.run_until_idle()
+
     assert server.pid.exit_reason == "enough"
+    assert "never handled" not in instance.seen
 
 
 @pytest.mark.otp("gen_server_SUITE", "handle_event_timeout_plain")
@@ -404,6 +529,35 @@ def test_plain_timeout_comes_unless_a_message_does(runtime, script):
     assert TIMEOUT not in instance.seen
     runtime.advance(0.01)
     assert instance.seen[-1] == TIMEOUT
+
+
+@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout_plain")
+@pytest.mark.parametrize("way", ["call", "cast", "send", "exit", "down"])
+def test_plain_timeout_is_cancelled_by_any_message(runtime, script, way):
+    server, instance = script(lambda self: self.trap_exit() or Ok([], Timeout(0.2)))
+    other, _ = script()
+    messages = {
+        "call": lambda: server.call("x"),
+        "cast": lambda: server.cast("x"),
+        "send": lambda: server.send("x"),
+        "exit": lambda: server.pid.exit_signal(other.pid, "x"),
+        "down": lambda: server.send(Down(None, other.pid, "x")),
+    }
+    messages[way]()
+    runtime.advance(5.0)
+
+    assert TIMEOUT not in instance.seen
+
+
+@pytest.mark.otp("gen_server_SUITE", "handle_event_timeout_plain")
+def test_system_message_neither_cancels_nor_restarts_a_plain_timeout(runtime, script):
+    server, instance = script(lambda self: Ok([], Timeout(1.0)))
+    runtime.advance(0.9)
+    run(runtime, sys.get_state(server.pid))
+    assert instance.seen == []
+    runtime.advance(0.1)
+
+    assert instance.seen == [TIMEOUT]
 
 
 def test_timeout_may_carry_its_own_message(runtime, script):
@@ -535,6 +689,41 @@ def test_only_a_crash_is_reported_once_by_server_and_process(runtime, script):
     assert len(seen) == 2
 
 
+@pytest.mark.otp("gen_server_SUITE", "crash")
+def test_reports_of_a_crash_say_who_where_and_why(runtime):
+    class Crashing(Script):
+        def handle_call(self, request, from_, state):
+            raise ValueError(request)
+
+    async def family():
+        parents.append(self_pid())
+        pid = gen_server.start_link(Crashing(lambda server: {"count": 4}), name="it")
+        servers.append(pid)
+        self_pid().unlink(pid)
+        pid.send("unread")
+        await pid.call("crash")
+
+    parents, servers, reports = [], [], []
+    runtime.reports.subscribe(reports.append)
+    runtime.runtime.spawn(family)
+    runtime.run_until_idle()
+    (pid,) = servers
+    terminated, crashed, *of_the_caller = reports
+
+    assert isinstance(terminated, ServerReport)
+    assert (terminated.process, terminated.last_message) == (repr(pid), "'crash'")
+    assert "Crashing" in terminated.behaviour
+    assert terminated.state == "{'count': 4}"
+    assert isinstance(crashed, CrashReport)
+    assert crashed.process == terminated.process
+    assert crashed.initial_call == terminated.behaviour
+    assert crashed.ancestors == (repr(parents[0]),)
+    assert terminated.reason is crashed.reason is pid.exit_reason
+    assert isinstance(pid.exit_reason.error, ValueError)
+    assert pid.exit_reason.stack[-1][2] == "handle_call"
+    assert [type(report) for report in of_the_caller] == [CrashReport]  # its call exits
+
+
 def test_report_of_a_huge_argument_stays_small(runtime, script):
     reports = []
     runtime.reports.subscribe(reports.append)
@@ -575,7 +764,9 @@ def test_missing_handle_info_only_warns(runtime, caplog):
     runtime.run_until_idle()
 
     assert server.is_alive()
-    assert "strange" in caplog.text
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "otp")
+    assert "has no handle_info for 'strange'" in record.getMessage()
 
 
 @pytest.mark.otp("gen_server_SUITE", "undef_terminate1")
@@ -616,9 +807,10 @@ def test_missing_function_inside_a_callback_is_a_crash(runtime, where):
 @pytest.mark.otp("gen_server_SUITE", "stop1")
 def test_stop_ends_a_server_and_a_second_stop_finds_none(runtime, script):
     server, instance = script()
-    run(runtime, gen_server.stop(server.pid))
+    assert run(runtime, gen_server.stop(server.pid)) is None
 
     assert instance.seen == [("terminate", "normal")]
+    assert not server.is_alive()
     with pytest.raises(NoProcessError):
         run(runtime, gen_server.stop(server.pid))
 

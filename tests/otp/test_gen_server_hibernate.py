@@ -62,6 +62,17 @@ def test_every_callback_can_hibernate_until_the_next_message(runtime, sleeper, w
 
 
 @pytest.mark.otp("gen_server_SUITE", "hibernate")
+@pytest.mark.parametrize("way", ["call", "cast", "info"])
+def test_any_message_wakes_a_hibernating_server(runtime, sleeper, way):
+    handle, _ = sleeper
+    handle.call(Hibernate())
+    WAYS[way](handle, None)
+    runtime.run_until_idle()
+
+    assert not handle.pid.hibernated
+
+
+@pytest.mark.otp("gen_server_SUITE", "hibernate")
 def test_server_can_hibernate_from_init(runtime):
     handle = runtime.start(Sleeper(Hibernate()))
 
@@ -182,30 +193,60 @@ def test_init_may_start_a_time_out_of_either_kind(runtime, by, absolute, action)
 
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("absolute", [False, True])
-def test_callbacks_may_start_a_time_out_of_either_kind(runtime, sleeper, way, absolute):
-    handle, server = sleeper
+@pytest.mark.parametrize("action", [Timeout, Hibernate])
+def test_callbacks_may_start_a_time_out_of_either_kind(runtime, way, absolute, action):
+    server = Sleeper()
+    handle = runtime.start(server)
     runtime.advance(1.0)
-    WAYS[way](handle, Timeout(4.0 if absolute else 3.0, "message", absolute=absolute))
+    WAYS[way](handle, action(4.0 if absolute else 3.0, "message", absolute=absolute))
+    runtime.run_until_idle()
+    assert handle.pid.hibernated == (action is Hibernate)
     runtime.advance(9.0)
 
     assert server.seen[-1] == ("message", 4.0)
+    assert [message for message, _ in server.seen].count("message") == 1
 
 
-def test_another_message_cancels_a_time_out(runtime):
-    server = Sleeper(Timeout(2.0, "message"))
+@pytest.mark.parametrize("way", ["call", "cast", "info"])
+@pytest.mark.parametrize("action", [Timeout, Hibernate])
+def test_another_message_cancels_a_time_out(runtime, way, action):
+    server = Sleeper(action(2.0, "message"))
     handle = runtime.start(server)
     runtime.advance(1.0)
-    handle.cast(None)
+    WAYS[way](handle, None)
     runtime.advance(9.0)
 
-    assert server.seen == []
+    assert "message" not in [message for message, _ in server.seen]
 
 
+@pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("action", [Timeout, Hibernate])
-def test_zero_time_out_comes_before_queued_messages(runtime, sleeper, action):
-    handle, server = sleeper
-    handle.cast(action(0, "message"))
+def test_zero_time_out_comes_before_queued_messages(runtime, way, action):
+    server = Sleeper()
+    handle = runtime.start(server)
+    runtime.run(sys.suspend(handle.pid))  # so that both wait when it goes on
+    if way == "call":
+        handle.pid.call(action(0, "message"))
+    else:
+        WAYS[way](handle, action(0, "message"))
     handle.send("queued")
+    runtime.run(sys.resume(handle.pid))
+    runtime.run_until_idle()
+
+    assert [message for message, _ in server.seen][-2:] == ["message", "queued"]
+
+
+@pytest.mark.parametrize("by", ["plain", "continue"])
+@pytest.mark.parametrize("action", [Timeout, Hibernate])
+def test_zero_time_out_of_init_comes_before_queued_messages(runtime, by, action):
+    class Told(Sleeper):
+        def init(self):
+            self.pid.send("queued")
+            return super().init()
+
+    zero = action(0, "message")
+    server = Told(Continue(zero) if by == "continue" else zero)
+    runtime.start(server)
     runtime.run_until_idle()
 
     assert [message for message, _ in server.seen] == ["message", "queued"]

@@ -8,6 +8,7 @@ from otp import (
     Continue,
     Down,
     Exit,
+    ExitError,
     GenServer,
     IgnoredError,
     NoProcessError,
@@ -47,6 +48,11 @@ class Echo(GenServer[None]):
         self.answer, self.wait_s = answer, wait_s
 
     def init(self):
+        return self.begin()
+
+    def begin(self):
+        if isinstance(self.answer, Exception):
+            raise self.answer
         return self.answer
 
     def handle_call(self, request, from_, state):
@@ -59,7 +65,7 @@ class Echo(GenServer[None]):
 class Slow(Echo):
     async def init(self):
         await asyncio.sleep(self.wait_s)
-        return self.answer
+        return self.begin()
 
 
 @pytest.fixture
@@ -145,9 +151,10 @@ def test_init_that_takes_too_long_is_killed(runtime, inside, how):
         pid = pid[0] if how == "start_monitor" else pid
         with pytest.raises(StartError) as caught:
             await pid
-        return caught.value.reason, runtime.clock(), runtime.runtime.whereis("slow")
+        left = await mailbox(), here.process.linked(), runtime.stats().processes
+        return caught.value.reason, runtime.clock(), runtime.runtime.whereis("slow"), *left
 
-    assert inside(body) == ("timeout", 2.0, None)
+    assert inside(body) == ("timeout", 2.0, None, [], (), 1)
 
 
 @pytest.mark.otp("gen_server_SUITE", "start")
@@ -167,13 +174,16 @@ def test_init_within_its_time_is_not_killed(runtime, inside):
 def test_refused_start_leaves_no_message(inside, how, server):
     async def body():
         seen = []
-        for answer in (gen_server.Ignore(), Stop("no")):
+        for answer in (gen_server.Ignore(), Stop("no"), ExitError("gone"), error):
             with pytest.raises(StartError) as caught:
                 await started(how, server(answer, wait_s=1.0))
-            seen.append((isinstance(caught.value, IgnoredError), caught.value.reason))
-        return seen, await mailbox(), here.process.monitoring()
+            reason = caught.value.reason
+            seen.append((isinstance(caught.value, IgnoredError), getattr(reason, "error", reason)))
+        return seen, await mailbox(), here.process.monitoring(), here.process.linked()
 
-    assert inside(body) == ([(True, "ignore"), (False, "no")], [], ())
+    error = ValueError("oops")
+    seen = [(True, "ignore"), (False, "no"), (False, "gone"), (False, error)]
+    assert inside(body) == (seen, [], (), ())
 
 
 def test_monitor_of_a_server_that_ended_at_once_tells_why(inside):

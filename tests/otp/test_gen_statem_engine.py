@@ -104,6 +104,21 @@ def test_inserted_events_come_before_postponed_ones_and_those_before_the_rest(pl
 
 
 @pytest.mark.otp("gen_statem_SUITE", "event_order")
+def test_postponed_events_come_before_what_was_inserted_earlier(play):
+    def handle(kind, content, state):
+        match state, content:
+            case "start", "p1" | "p2":
+                return stay(Postpone())
+            case "start", "insert":
+                return stay(*internal("i1", "i2"))
+            case "start", "i1":
+                return go(*internal("i3"))
+
+    seen = play(handle, "p1", "p2", "insert", "rest")
+    assert seen[3:] == ["internal i1", "internal i3", "p1", "p2", "internal i2", "rest"]
+
+
+@pytest.mark.otp("gen_statem_SUITE", "event_order")
 def test_zero_event_timeout_comes_before_the_mailbox_when_nothing_else_waits(play):
     def handle(kind, content, state):
         if content == "go":

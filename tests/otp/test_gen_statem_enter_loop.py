@@ -7,11 +7,12 @@ from otp import (
     CallError,
     ExitError,
     GenStatem,
-    OtpError,
+    Global,
     StatemReport,
     gen_statem,
+    proc_lib,
+    receive,
     register,
-    spawn_link,
     sys,
     trap_exit,
 )
@@ -27,6 +28,7 @@ from otp.gen_statem import (
     Stop,
     enter_loop,
 )
+from otp.proc_lib import ProcPid
 
 
 class Entered(GenStatem):
@@ -65,14 +67,14 @@ class Entered(GenStatem):
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
-@pytest.mark.parametrize("name", [None, "entered"])
+@pytest.mark.parametrize("name", [None, "entered", Global("entered")])
 def test_plain_process_becomes_a_machine(runtime, name):
     async def body():
         if name is not None:
             register(name, pid)
         await enter_loop(Entered(), "start", [], [NextEvent("internal", "i")], name=name)
 
-    pid = runtime.runtime.spawn(body)
+    pid = ProcPid(runtime.runtime, None, body, ())
     pid.cast("c")
     pid.send("m")
     pid.cast("go")
@@ -83,6 +85,8 @@ def test_plain_process_becomes_a_machine(runtime, name):
     runtime.advance(2.0)
     pid.cast("wait")
     assert entered.call("data") == ("next", [*seen, "state_timeout st", "waited"])
+    if name is not None:
+        assert runtime.runtime.whereis(name) is pid
 
 
 class Elsewhere(Address):
@@ -102,19 +106,24 @@ class Elsewhere(Address):
     [
         ("taken", "process_not_registered"),
         ("nobody", "process_not_registered"),
+        (Global("nobody"), "process_not_registered_globally"),
+        (Global("taken"), "process_not_registered_globally"),
         (Elsewhere(), ("process_not_registered_via", "Elsewhere")),
     ],
 )
 def test_process_that_has_not_the_name_it_claims_ends(runtime, name, reason):
-    runtime.start(Entered(), "taken")
+    other = runtime.runtime.spawn(receive)
+    for each in ("taken", Global("taken")):
+        runtime.runtime.register(each, other)
 
     async def body():
         await enter_loop(Entered(), "start", [], name=name)
 
-    pid = runtime.runtime.spawn(body)
+    pid = ProcPid(runtime.runtime, None, body, ())
     runtime.run_until_idle()
 
     assert pid.exit_reason == reason
+    assert other.is_alive()
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
@@ -125,10 +134,21 @@ def test_behaviour_cannot_enter_the_loop_of_another(runtime):
                 return KeepStateAndData()
             try:
                 await enter_loop(Entered(), "start", [])
-            except OtpError as error:
-                return KeepStateAndData(gen_statem.Reply(event_type[1], str(error)))
+            except ExitError as error:
+                return KeepStateAndData(gen_statem.Reply(event_type[1], error.reason))
 
-    assert "no plain process" in runtime.start(Wrong()).call("x")
+    assert runtime.start(Wrong()).call("x") == "process_was_not_started_by_proc_lib"
+
+
+@pytest.mark.otp("gen_statem_SUITE", "enter_loop")
+def test_process_that_proc_lib_did_not_start_cannot_enter(runtime):
+    async def body():
+        await enter_loop(Entered(), "start", [])
+
+    pid = runtime.runtime.spawn(body)
+    runtime.run_until_idle()
+
+    assert pid.exit_reason == "process_was_not_started_by_proc_lib"
 
 
 @pytest.mark.otp("gen_statem_SUITE", "enter_loop")
@@ -136,7 +156,7 @@ def test_parents_exit_ends_an_entered_machine_that_traps(runtime):
     ends, pids = [], []
 
     async def parent():
-        pids.append(spawn_link(child))
+        pids.append(proc_lib.spawn_link(child))
         await gen_statem.call(pids[0], "data")
         raise ExitError("parent over")
 
@@ -155,7 +175,7 @@ def entered(runtime, ends):
     async def body():
         await enter_loop(Entered(ends), "start", [])
 
-    return runtime.runtime.spawn(body)
+    return ProcPid(runtime.runtime, None, body, ())
 
 
 @pytest.mark.parametrize("reason", ["normal", ("shutdown", 1), "other"])

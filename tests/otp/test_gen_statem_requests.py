@@ -241,6 +241,34 @@ def test_messages_received_by_hand_are_checked_against_a_collection(servers, ins
     ]
 
 
+@pytest.mark.otp("gen_statem_SUITE", "send_request_check_reqid_collection")
+def test_death_of_a_machine_is_an_error_result_of_a_checked_message(servers, inside):
+    one, _two = servers
+
+    async def body():
+        requests = gen_statem.reqids_new()
+        gen_statem.send_request(one, 5.0, "waiting", requests)
+        gen_statem.send_request(one, "crash", "crashing", requests)
+        seen = [shown(gen_statem.check_response(await receive(), requests)) for _ in range(2)]
+        return {label: outcome for outcome, label in seen}, len(requests)
+
+    failed = Failure("crash", one)
+    assert inside(body) == ({"waiting": failed, "crashing": failed}, 0)
+
+
+@pytest.mark.otp("gen_statem_SUITE", "send_request_wait_reqid_collection")
+def test_death_of_a_machine_is_an_error_result_when_waited_for(servers, inside):
+    one, two = servers
+
+    async def body():
+        requests = gen_statem.reqids_new()
+        gen_statem.send_request(two, 2.0, "answered", requests)
+        gen_statem.send_request(one, "crash", "crashing", requests)
+        return [shown(await gen_statem.wait_response(requests, 5.0)) for _ in range(2)]
+
+    assert inside(body) == [(Failure("crash", one), "crashing"), (Answer(2.0), "answered")]
+
+
 def test_server_that_sent_a_request_gets_the_answer_as_an_info(runtime, servers):
     class Client(GenServer):
         def init(self):

@@ -15,6 +15,7 @@ from otp import (
     ExitError,
     GenServer,
     GenStatem,
+    Global,
     Ignore,
     IgnoredError,
     NoProcessError,
@@ -28,20 +29,30 @@ from otp import (
     SupervisorFlags,
     demonitor,
     gen_statem,
+    link,
     monitor,
+    receive,
     sys,
+    trap_exit,
 )
 from otp.gen_statem import (
     HANDLE_EVENT_FUNCTION,
     STATE_FUNCTIONS,
+    ChangeCallbackModule,
+    Hibernate,
     KeepState,
     KeepStateAndData,
+    NamedTimeout,
     NextEvent,
     NextState,
     Ok,
+    Postpone,
+    PushCallbackModule,
     StateTimeout,
     StopAndReply,
 )
+from otp.node_names import OnNode
+from otp.requests import Answer
 
 
 class Phone(GenStatem):
@@ -264,6 +275,7 @@ def test_start_fails_cleanly_when_init_exits(runtime, ask, mode, wait_s):
 def test_linked_machine_ends_with_its_starter(runtime, ask, mode):
     machine = Phone(mode)
     pid = ask(lambda: gen_statem.start_link(machine))
+    assert ask.pid in pid.linked()
     assert works(ask, pid)
     runtime.runtime.exit(ask.pid, "kill")
     runtime.run_until_idle()
@@ -274,29 +286,37 @@ def test_linked_machine_ends_with_its_starter(runtime, ask, mode):
 
 @pytest.mark.otp("gen_statem_SUITE", "start7")
 @pytest.mark.otp("gen_statem_SUITE", "start9")
+@pytest.mark.parametrize("name", ["phone", Global("phone")], ids=["local", "global"])
 @pytest.mark.parametrize("how", ["link", "monitor"])
-def test_name_of_a_running_machine_is_already_started(ask, mode, how):
+def test_name_of_a_running_machine_is_already_started(ask, mode, how, name):
     start = gen_statem.start_link if how == "link" else gen_statem.start_monitor
-    first = ask(lambda: start(Phone(mode), name="phone"))
-    pid = first if how == "link" else first[0]
+    first = ask(lambda: start(Phone(mode), name=name))
+    pid, ref = (first, None) if how == "link" else first
 
     for again in (gen_statem.start_link, gen_statem.start, gen_statem.start_monitor):
         with pytest.raises(AlreadyStartedError) as failure:
-            ask(lambda again=again: again(Phone(mode), name="phone"))
+            ask(lambda again=again: again(Phone(mode), name=name))
         assert failure.value.pid is pid
-    assert works(ask, "phone")
+    assert works(ask, name)
     assert works(ask, pid)
+    ask(lambda: gen_statem.stop(name, "shutdown"))
+    end = Exit(pid, "shutdown") if how == "link" else Down(ref, pid, "shutdown")
+    assert ask.seen == [end]
 
 
 @pytest.mark.otp("gen_statem_SUITE", "start8")
 @pytest.mark.otp("gen_statem_SUITE", "start10")
-def test_named_machine_starts_unlinked(ask, mode):
-    pid = ask(lambda: gen_statem.start(Phone(mode), name="phone"))
+@pytest.mark.parametrize("name", ["phone", Global("phone")], ids=["local", "global"])
+def test_named_machine_starts_unlinked(ask, mode, name):
+    pid = ask(lambda: gen_statem.start(Phone(mode), name=name))
 
-    assert works(ask, "phone")
-    with pytest.raises(AlreadyStartedError):
-        ask(lambda: gen_statem.start(Phone(mode), name="phone"))
-    assert ask.pid not in pid.linked()
+    assert works(ask, name)
+    assert works(ask, pid)
+    with pytest.raises(AlreadyStartedError) as failure:
+        ask(lambda: gen_statem.start(Phone(mode), name=name))
+    assert failure.value.pid is pid
+    ask(lambda: gen_statem.stop(name))
+    assert ask.seen == []
 
 
 @pytest.mark.otp("gen_statem_SUITE", "start11")
@@ -409,14 +429,17 @@ def test_stop_with_an_invalid_timeout_leaves_the_machine_alone(ask, mode):
 @pytest.mark.otp("gen_statem_SUITE", "stop4")
 @pytest.mark.otp("gen_statem_SUITE", "stop5")
 @pytest.mark.otp("gen_statem_SUITE", "stop6")
-def test_stop_by_name_ends_it_and_frees_the_name(runtime, ask, mode):
-    pid = ask(lambda: gen_statem.start(Phone(mode), name="phone"))
-    ask(lambda: gen_statem.stop("phone"))
+@pytest.mark.parametrize("kind", ["local", "node", "global"])
+def test_stop_by_name_ends_it_and_frees_the_name(runtime, ask, mode, kind):
+    name = Global("phone") if kind == "global" else "phone"
+    dest = OnNode("phone", runtime.runtime.node) if kind == "node" else name
+    pid = ask(lambda: gen_statem.start(Phone(mode), name=name))
+    ask(lambda: gen_statem.stop(dest))
 
     assert pid.exit_reason == "normal"
-    assert runtime.runtime.whereis("phone") is None
+    assert runtime.runtime.whereis(name) is None
     with pytest.raises(NoProcessError):
-        ask(lambda: gen_statem.stop("phone"))
+        ask(lambda: gen_statem.stop(dest))
 
 
 @pytest.mark.otp("gen_statem_SUITE", "abnormal1")
@@ -449,7 +472,20 @@ def test_bad_return_ends_the_machine(runtime, ask, mode, nonsense):
 
 @pytest.mark.otp("gen_statem_SUITE", "abnormal3")
 @pytest.mark.parametrize(
-    "action", ["badaction", 17, gen_statem.Reply("nobody", 1), NextEvent("no_type", 1), Reply(1, 2)]
+    "action",
+    [
+        "badaction",
+        17,
+        gen_statem.Reply("nobody", 1),
+        NextEvent("no_type", 1),
+        Reply(1, 2),
+        Postpone("maybe"),
+        Hibernate("maybe"),
+        PushCallbackModule(17),
+        ChangeCallbackModule(None),
+        NamedTimeout(["no hash"], 1.0, None),
+    ],
+    ids=str,
 )
 def test_bad_action_ends_the_machine_in_its_new_state(runtime, ask, mode, action):
     machine = Phone(mode)
@@ -464,8 +500,16 @@ def test_bad_action_ends_the_machine_in_its_new_state(runtime, ask, mode, action
 
 
 @pytest.mark.otp("gen_statem_SUITE", "abnormal4")
-@pytest.mark.parametrize("time", [-1.0, "soon", None, float("nan"), True])
-@pytest.mark.parametrize("timeout", [StateTimeout, gen_statem.EventTimeout])
+@pytest.mark.parametrize(
+    "time",
+    [-1.0, "soon", None, float("nan"), True, 10**400],
+    ids=["negative", "text", "None", "nan", "True", "huge"],
+)
+@pytest.mark.parametrize(
+    "timeout",
+    [StateTimeout, gen_statem.EventTimeout, lambda *args: gen_statem.NamedTimeout("n", *args)],
+    ids=["state", "event", "named"],
+)
 def test_bad_timeout_ends_the_machine(runtime, ask, mode, timeout, time):
     action = timeout(time, "content")
     pid = ask(lambda: gen_statem.start_link(Phone(mode)))
@@ -497,7 +541,16 @@ def test_shutdown_reason_reaches_the_linked_starter_alone(runtime, ask, mode):
     assert reports == []
 
 
+def plain(reason):
+    """A reason without the error it may hold, which is another one each time; its stack stays away."""
+    if not isinstance(reason, Raised):
+        return reason
+    assert reason.stack == ()  # the crash report has it; the starter gets none
+    return type(reason.error)
+
+
 @pytest.mark.otp("gen_statem_SUITE", "loop_start_fail")
+@pytest.mark.parametrize("how", ["start", "start_link", "start_monitor"])
 @pytest.mark.parametrize("wait_s", [None, 0.1])
 @pytest.mark.parametrize(
     ("first", "expected"),
@@ -505,29 +558,39 @@ def test_shutdown_reason_reaches_the_linked_starter_alone(runtime, ask, mode):
         (Ignore(), "ignore"),
         (Stop("failed"), "failed"),
         (ExitError("failed"), "failed"),
-        (ValueError("failed"), Raised),
+        (ValueError("failed"), ValueError),
         ("nonsense", ("bad_return_from_init", "nonsense")),
         (("ok", 1), ("bad_return_from_init", ("ok", 1))),
     ],
 )
-def test_failing_start_leaves_nothing_behind(runtime, ask, wait_s, first, expected):
+def test_failing_start_leaves_nothing_behind(runtime, ask, how, wait_s, first, expected):
     async def started():
-        return await gen_statem.start_link(Phone(first=first, wait_s=wait_s), name="phone")
+        pid = getattr(gen_statem, how)(Phone(first=first, wait_s=wait_s), name="phone")
+        return await (pid[0] if how == "start_monitor" else pid)
 
     for _ in range(20):
         with pytest.raises(StartError) as failure:
             ask(started)
-        reason = failure.value.reason
-        if expected is Raised:
-            assert (type(reason.error), reason.stack) == (
-                ValueError,
-                (),
-            )  # no stack for the starter
-        else:
-            assert reason == expected
+        assert plain(failure.value.reason) == expected
         assert runtime.runtime.whereis("phone") is None
         assert runtime.stats().processes == 1
-    assert ask.seen == []
+    assert (ask.seen, ask.pid.linked(), ask.pid.monitoring()) == ([], (), ())
+
+
+@pytest.mark.otp("gen_statem_SUITE", "loop_start_fail")
+@pytest.mark.parametrize("how", ["start", "start_link", "start_monitor"])
+def test_start_that_is_given_up_leaves_nothing_behind(runtime, ask, how):
+    async def started():
+        pid = getattr(gen_statem, how)(Phone(wait_s=9.0), name="phone", timeout_s=0.5)
+        return await (pid[0] if how == "start_monitor" else pid)
+
+    for _ in range(20):
+        with pytest.raises(StartError) as failure:
+            ask(started)
+        assert failure.value.reason == "timeout"
+        assert runtime.runtime.whereis("phone") is None
+        assert runtime.stats().processes == 1
+    assert (ask.seen, ask.pid.linked(), ask.pid.monitoring()) == ([], (), ())
 
 
 def test_crash_report_of_a_failed_init_has_the_stack(runtime, ask):
@@ -567,23 +630,20 @@ def test_replies_of_stop_and_reply_come_in_order_before_the_exit(runtime):
         def terminate(self, reason, state, data):
             order.append(("terminate", reason, data))
 
-    class Watching(Asker):
-        async def handle_call(self, request, from_, state):
-            order.append(await gen_statem.call(*request))
-            return Reply(None, state)
-
-        def handle_info(self, message, state):
-            order.append(message.reason)
-            return NoReply(state)
+    async def asking():
+        trap_exit()
+        link(pid)
+        requests = [gen_statem.send_request(pid, which) for which in ("first", "second")]
+        messages = [await receive() for _ in range(3)]
+        order.extend(map(gen_statem.check_response, messages, requests))
+        order.append(messages[2])
 
     pid = runtime.start(Replying()).pid
-    first, second = runtime.start(Watching()), runtime.start(Asker())
-    first.pid.link(pid)
-    first.pid.call((pid, "first"))
+    runtime.runtime.spawn(asking)
     runtime.run_until_idle()
 
-    assert second.call(lambda: gen_statem.call(pid, "second")) == "two"
-    assert order == [("terminate", "done", "new data"), "one", "done"]
+    ended = ("terminate", "done", "new data")
+    assert order == [ended, Answer("one"), Answer("two"), Exit(pid, "done")]
 
 
 @pytest.mark.otp("gen_statem_SUITE", "undef_terminate1")

@@ -5,15 +5,21 @@ import logging
 import pytest
 
 from otp import (
+    Address,
     CallbackFailedError,
     CallTimeoutError,
+    GenServer,
     GenStatem,
+    Global,
+    Reply,
     StatemReport,
+    format_report,
     gen_statem,
     sys,
 )
 from otp.gen_statem import (
     HANDLE_EVENT_FUNCTION,
+    STATE_ENTER,
     STATE_FUNCTIONS,
     EventTimeout,
     Hibernate,
@@ -88,6 +94,31 @@ def reports(runtime):
     return lambda: [report for report in seen if isinstance(report, StatemReport)]
 
 
+class Asker(GenServer):
+    """Does what it is told, as a process."""
+
+    def init(self):
+        return None
+
+    async def handle_call(self, request, from_, state):
+        return Reply(await request(), state)
+
+
+class Kept(Address):
+    """A name that is kept by nobody but itself."""
+
+    pid = None
+
+    def whereis(self, runtime):
+        return self.pid
+
+    def register(self, runtime, pid):
+        self.pid = pid
+
+    def unregister(self, runtime):
+        self.pid = None
+
+
 @pytest.mark.otp("gen_statem_SUITE", "sys1")
 def test_suspended_machine_answers_get_status_but_no_calls(runtime):
     door = runtime.start(Door())
@@ -102,14 +133,34 @@ def test_suspended_machine_answers_get_status_but_no_calls(runtime):
     assert door.call("state") == ("shut", "secret")
 
 
+@pytest.mark.otp("gen_statem_SUITE", "sys1")
+def test_call_to_a_suspended_machine_is_answered_after_resume(runtime):
+    async def asked():
+        answers.append(await gen_statem.call(door.pid, "state", None))
+
+    answers = []
+    door = runtime.start(Door())
+    runtime.run(sys.suspend(door.pid))
+    runtime.runtime.spawn(asked)
+    runtime.advance(10.0)
+    assert answers == []
+    runtime.run(sys.resume(door.pid))
+    runtime.run_until_idle()
+
+    assert answers == [("shut", "secret")]
+
+
 @pytest.mark.otp("gen_statem_SUITE", "get_state")
 @pytest.mark.parametrize("mode", [STATE_FUNCTIONS, HANDLE_EVENT_FUNCTION])
-def test_get_state_gives_state_and_data_even_while_suspended(runtime, mode):
+@pytest.mark.parametrize("suspended", [False, True])
+def test_get_state_gives_state_and_data_even_while_suspended(runtime, mode, suspended):
     door = runtime.start(Door(mode=mode), "door")
+    asker = runtime.start(Asker())
+    if suspended:
+        runtime.run(sys.suspend(door.pid))
 
-    assert runtime.run(sys.get_state(runtime.runtime.whereis("door"))) == ("shut", "secret")
-    assert runtime.run(sys.get_state(door.pid, 1.0)) == ("shut", "secret")
-    runtime.run(sys.suspend(door.pid))
+    assert asker.call(lambda: sys.get_state("door")) == ("shut", "secret")
+    assert asker.call(lambda: sys.get_state(door.pid, 1.0)) == ("shut", "secret")
     assert runtime.run(sys.get_state(door.pid)) == ("shut", "secret")
 
 
@@ -131,13 +182,15 @@ def test_replace_state_changes_both_or_nothing(runtime, state):
 
 
 @pytest.mark.otp("gen_statem_SUITE", "call_format_status")
-@pytest.mark.parametrize("name", [None, "door"])
+@pytest.mark.parametrize(
+    "name", [None, "door", Global("door"), Kept()], ids=["none", "local", "global", "via"]
+)
 def test_get_status_goes_through_format_status(runtime, name):
     door = runtime.start(Door(hide), name)
-    status = runtime.run(sys.get_status(door.pid))
+    status = runtime.start(Asker()).call(lambda: sys.get_status(name or door.pid))
 
     assert status.state == ("shut", "hidden")
-    assert (status.name, status.pid) == (name, door.pid)
+    assert (status.name, status.pid) == (name if isinstance(name, str) else None, door.pid)
     broken = runtime.start(Door(crash))
     note = ("shut", "Door.format_status crashed")
     assert runtime.run(sys.get_status(broken.pid)).state == note
@@ -214,9 +267,32 @@ def test_report_text_names_queue_postponed_and_timeouts_within_bounds(runtime, c
 
     text = next(record.getMessage() for record in caplog.records if "postponed" in record.msg)
     assert "state machine" in text
-    assert "('cast', 'boom')" in text
-    assert "('cast', 'later')" in text
+    assert "  queue: ('cast', 'boom'), ('info', 'yyy" in text
+    assert "  postponed: ('cast', 'later')\n" in text
     assert len(text) < 5000
+
+
+@pytest.mark.otp("gen_statem_SUITE", "format_log_2")
+@pytest.mark.parametrize("single_line", [False, True])
+def test_report_of_a_machine_is_written_with_limits(runtime, reports, single_line):
+    door = runtime.start(Door())
+    door.cast("later")
+    door.cast("arm")
+    door.cast([NextEvent("cast", "boom")])
+    runtime.run_until_idle()
+    (report,) = reports()
+    full = format_report(report, single_line=single_line)
+    shallow = format_report(report, depth=0, single_line=single_line)
+    short = format_report(report, chars_limit=120, single_line=single_line)
+
+    assert full.startswith(f"state machine terminating: {door.pid!r} (Door)")
+    for part in ("reason: ValueError('boom')", "queue: ('cast', 'boom')", "state: ('shut', "):
+        assert part in full
+    assert "postponed: ('cast', 'later')" in full
+    assert "time-outs: (('timeout', 'n'), 'named'), ('state_timeout', 'st')" in full
+    assert "reason: ValueError(...)" in shallow
+    assert len(short) <= 120 < len(full)
+    assert ("\n" in full) != single_line
 
 
 @pytest.mark.otp("gen_statem_SUITE", "format_log_with_process_label")
@@ -263,7 +339,9 @@ def test_statistics_count_events_of_a_machine(runtime):
 
 
 @pytest.mark.otp("gen_statem_SUITE", "hibernate")
-@pytest.mark.parametrize("how", ["cast", "info", "call", "timeout", "internal", "init"])
+@pytest.mark.parametrize(
+    "how", ["cast", "info", "call", "internal", "state time-out", "event time-out", "named", "init"]
+)
 def test_hibernating_machine_wakes_for_any_message(runtime, how):
     class Sleepy(Door):
         def init(self):
@@ -280,7 +358,9 @@ def test_hibernating_machine_wakes_for_any_message(runtime, how):
         "cast": lambda: door.cast("sleep"),
         "info": lambda: door.send("sleep"),
         "call": lambda: door.call("sleep"),
-        "timeout": lambda: door.cast([StateTimeout(0, "sleep")]),
+        "state time-out": lambda: door.cast([StateTimeout(0, "sleep")]),
+        "event time-out": lambda: door.cast([EventTimeout(0, "sleep")]),
+        "named": lambda: door.cast([NamedTimeout("n", 0, "sleep")]),
         "internal": lambda: door.cast([NextEvent("internal", "sleep")]),
         "init": lambda: None,
     }
@@ -295,6 +375,26 @@ def test_hibernating_machine_wakes_for_any_message(runtime, how):
     door.send("wake up")
     runtime.run_until_idle()
     assert not door.pid.hibernated
+
+
+@pytest.mark.otp("gen_statem_SUITE", "hibernate")
+def test_state_enter_call_may_hibernate_the_machine(runtime):
+    class Sleepy(Door):
+        def callback_mode(self):
+            return (HANDLE_EVENT_FUNCTION, STATE_ENTER)
+
+        def handle_event(self, event_type, content, state, data):
+            if event_type == "enter":
+                return KeepState(data, [Hibernate()] if state == "asleep" else [])
+            return NextState("asleep", data)
+
+    door = runtime.start(Sleepy())
+    runtime.run_until_idle()
+    assert not door.pid.hibernated
+    door.cast("sleep")
+    runtime.run_until_idle()
+
+    assert door.pid.hibernated
 
 
 def test_hibernation_can_be_taken_back_within_the_actions(runtime):

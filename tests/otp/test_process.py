@@ -29,6 +29,7 @@ from otp import (
     send_after,
     spawn,
     spawn_link,
+    start_timer,
     trap_exit,
     unlink,
     unregister,
@@ -365,15 +366,52 @@ def test_calls_stay_fast_with_a_huge_mailbox(runtime):
         for number in range(waiting):
             send(self_pid(), number)
         begun = time.perf_counter()
-        for number in range(5000):
+        for number in range(10_000):
             assert await echo.pid.call(number) == number
         cost_s.append(time.perf_counter() - begun)
 
-    for waiting in (0, 250_000):
+    for waiting in (0, 500_000):
         runtime.runtime.spawn(caller, waiting)
         runtime.run_until_idle()
 
     assert cost_s[1] < 10 * cost_s[0]
+
+
+def test_absolute_time_of_a_message_is_one_of_the_clock(runtime, play):
+    async def body():
+        send_after(self_pid(), 12.5, "later", absolute=True)
+        send_after(self_pid(), 1.0, "past", absolute=True)
+        timer = start_timer(self_pid(), 11.0, "first", absolute=True)
+        seen = [(await receive(), runtime.clock()) for _ in range(3)]
+        return seen == [("past", 10.0), (("timeout", timer, "first"), 11.0), ("later", 12.5)]
+
+    runtime.advance(10.0)
+    assert play(body)
+
+
+@pytest.mark.parametrize("body", [lambda: 5, len, "no function"])
+def test_process_that_is_no_async_function_is_refused(runtime, body):
+    with pytest.raises(TypeError):
+        runtime.runtime.spawn(body)
+
+    assert runtime.stats().processes == 0
+
+
+def test_refusal_of_a_function_that_is_not_async_names_it(runtime):
+    def plain():
+        return 5
+
+    with pytest.raises(TypeError, match=r"an async function; .*plain gave 5"):
+        runtime.runtime.spawn(plain)
+
+
+def test_link_to_what_is_no_process_is_refused(play):
+    async def body():
+        with pytest.raises(TypeError, match="not to 'name'"):
+            link("name")
+        return "refused"
+
+    assert play(body) == "refused"
 
 
 def test_uncaught_exception_of_a_plain_process_is_its_reason(play):

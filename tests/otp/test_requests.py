@@ -260,6 +260,17 @@ def test_messages_are_checked_against_a_collection(inside, server):
     )
 
 
+@pytest.mark.otp("gen_server_SUITE", "send_request_check_reqid_collection")
+def test_end_of_the_server_is_an_error_result_of_a_checked_message(inside, server):
+    async def body():
+        collection = send_request(server, "stop", "stopper", requests(server, 1.0))
+        seen = [check_response(await receive(), collection)[:2] for _ in range(2)]
+        return {label: result for result, label in seen}, reqids_size(collection)
+
+    failed = Failure("stopped", server)
+    assert inside(body) == ({"label 1.0": failed, "stopper": failed}, 0)
+
+
 @pytest.mark.otp("gen_server_SUITE", "send_request_receive_reqid_collection")
 def test_request_can_be_in_a_collection_once(inside, server):
     async def body():

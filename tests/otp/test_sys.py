@@ -305,6 +305,7 @@ def test_flags_that_do_not_exist_are_refused_before_anything_is_sent(runtime, ad
     for wrong in (
         sys.trace(adder.pid, "maybe"),
         sys.log(adder.pid, 0),
+        sys.log(adder.pid, True),
         sys.statistics(adder.pid, "reset"),
     ):
         with pytest.raises(ValueError, match=r"takes|fewer"):

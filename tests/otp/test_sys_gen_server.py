@@ -1,6 +1,15 @@
 import pytest
 
-from otp import CallbackFailedError, GenServer, NoReply, Reply, ServerReport, sys
+from otp import (
+    Address,
+    CallbackFailedError,
+    GenServer,
+    Global,
+    NoReply,
+    Reply,
+    ServerReport,
+    sys,
+)
 
 
 class Shown(GenServer[object]):
@@ -30,6 +39,24 @@ class Shown(GenServer[object]):
             raise self.end
 
 
+class Kept(Address):
+    """A name that is kept by nobody but itself."""
+
+    pid = None
+
+    def __repr__(self):
+        return "kept"
+
+    def whereis(self, runtime):
+        return self.pid
+
+    def register(self, runtime, pid):
+        self.pid = pid
+
+    def unregister(self, runtime):
+        self.pid = None
+
+
 class Plain(GenServer[object]):
     def init(self):
         return "plain state"
@@ -51,13 +78,15 @@ def reports(runtime):
 
 
 @pytest.mark.otp("gen_server_SUITE", "call_format_status")
-@pytest.mark.parametrize("name", [None, "shown"])
+@pytest.mark.parametrize("name", [None, "shown", Global("shown"), Kept()], ids=repr)
 def test_get_status_goes_through_format_status(runtime, name):
     shown = runtime.start(Shown(hide), name)
-    status = runtime.run(sys.get_status(shown.pid))
+    asker = runtime.start(Asker())
+    status = asker.call(lambda: sys.get_status(name or shown.pid))
 
     assert status.state == "hidden"
-    assert (status.name, status.pid, status.behaviour) == (name, shown.pid, "gen_server")
+    assert (status.pid, status.behaviour) == (shown.pid, "gen_server")
+    assert status.name == (name if isinstance(name, str) else None)
     assert (status.module, status.parent, status.details) == ("Shown", None, {"log": ()})
     assert shown.call("state") == "secret"
 
