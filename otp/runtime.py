@@ -1,8 +1,9 @@
 """The runtime: one run queue of processes inside an asyncio loop, with timers, names and reports.
 
 Each turn of the run queue handles at most `SLICE` messages of one process before the next one's, and after
-`turn_s` seconds gives the asyncio loop its turn. So a message waits for at most `SLICE` messages of each process
-that is ready before it. Nothing here is safe to call from another thread (`loop.call_soon_threadsafe` is).
+`turn_s` seconds gives the asyncio loop its turn. A process that awaits a call whose server is the next to run lends it
+its turn, `LOANS` times at most. So a message waits for at most `SLICE` messages of each process that is ready before
+it, and for `LOANS` calls. Nothing here is safe to call from another thread (`loop.call_soon_threadsafe` is).
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ __all__ = ["Pid", "Runtime", "RuntimeStats", "Startable"]
 
 SLICE: Final = 64  # messages one process may handle before the next one's turn
 CHECK_EVERY: Final = 64  # messages between two looks at the clock
+LOANS: Final = (
+    64  # calls that may be served on the stack of the caller between two looks at the clock
+)
 
 
 class Startable(Protocol):
@@ -79,7 +83,8 @@ class Runtime:
         loop: where it runs; the running loop by default.
         turn_s: after how many seconds of messages the asyncio loop gets its turn.
         turn_messages: after how many messages it gets its turn at the latest.
-        run_queue: an empty queue of ready processes; `otp.testing` passes one that shuffles.
+        run_queue: an empty queue of ready processes, which alone decides who is next; `otp.testing` passes one that
+            shuffles.
         node: what this runtime calls itself; see `otp.node_names`.
 
     Raises:
@@ -109,10 +114,12 @@ class Runtime:
         self.ready: deque[Pid] = deque() if run_queue is None else run_queue
         self.awake = False
         self.in_turn = False
+        self.loans = 0  # see LOANS; 0 outside a turn
         self.new_calls: list[From] = []
         self.signals: deque[tuple[Any, Pid, object]] = deque()
         self.timers = TimerQueue(self.clock, self._arm)
         self._loop_timer: asyncio.TimerHandle | None = None
+        self._most_loans = LOANS if run_queue is None else 0
         self._delivering = False
         self._newest: Pid | None = None
         self._started = 0
@@ -282,17 +289,23 @@ class Runtime:
         stop_at = monotonic() + self.turn_s
         handled = 0
         check_at = CHECK_EVERY
+        most_loans = self.loans = self._most_loans
+        few_loans = most_loans // 2
         self.in_turn = True
         try:
             while ready:
                 handled += ready.popleft().run(SLICE)
-                if handled >= check_at:
+                if handled >= check_at or self.loans < few_loans:
+                    handled += most_loans - self.loans
+                    self.loans = most_loans
                     if monotonic() >= stop_at or handled >= self.turn_messages:
                         break
                     check_at = handled + CHECK_EVERY
         finally:
             here.process = None
             self.in_turn = False
+            handled += most_loans - self.loans
+            self.loans = 0
             self._messages += handled
             self._turns += 1
             if self.new_calls:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
-from otp.envelope import CALL, CAST, DEAD, READY, Envelope
+from otp.envelope import CALL, CAST, DEAD, READY, RUNNING, Envelope
 from otp.errors import CallError, CallTimeoutError, NoProcessError, OtpError, StartError
 from otp.exit_reason import KILLED, NOPROC
 from otp.timers import TimerRef
@@ -114,11 +114,21 @@ class From(Waiter):
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
-            if here.process is not None:
-                self.owner = here.process
-                yield self
-            else:
+            process = here.process
+            if process is None:
                 yield from self.wait()
+            else:
+                runtime = process.runtime
+                loans, ready = runtime.loans, runtime.ready
+                if loans and ready and ready[0] is self.server:
+                    # The server is next: run it here instead of parking. Nothing it calls is run on this stack.
+                    runtime.loans = 0
+                    ready.popleft().run(1)
+                    runtime.loans = loans - 1
+                    here.process = process
+                if not self.done or process.status != RUNNING:
+                    self.owner = process
+                    yield self
         if self.failure is not None:
             raise self._error()
         return self.value
