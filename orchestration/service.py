@@ -377,7 +377,7 @@ class Orchestrator:
         for path in [each.path for each in answer.changes if each.action == "replace"]:
             known = self._view.resources.get(path)
             if known is not None:  # nothing is held of the device that takes its place
-                changes.resources[path] = (*known.row()[:3], None)
+                changes.resources[path] = known.row_of_another_device()
         try:
             return await self._journal.save_infrastructure(
                 _encode(infrastructure),

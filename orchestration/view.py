@@ -177,10 +177,15 @@ class ResourceView:
         """Unfinished units in front of the one with number `seq`."""
         return 0 if self.lane is None else self.lane.before(seq)
 
-    def row(self) -> tuple[str, int, str, str | None]:
+    def row(self) -> tuple[str, int, str, str | None, str]:
         """What the journal remembers of it."""
         desired = None if self.desired is None else _encode(self.desired).decode()
-        return (self.path, int(self.on_demand), self.epoch_text, desired)
+        former = _encode(self.former_epoch).decode() if self.former_epoch else "[]"
+        return (self.path, int(self.on_demand), self.epoch_text, desired, former)
+
+    def row_of_another_device(self) -> tuple[str, int, str, None, str]:
+        """What the journal is to remember once another device has taken its place."""
+        return (self.path, int(self.on_demand), self.epoch_text, None, self.epoch_text)
 
     def definition(self, doubt: tuple[Unit, ...]) -> ResourceDefinition:
         """What its pod is told."""
@@ -361,6 +366,7 @@ class View:
         if resource is not None:
             resource.take_epoch(row.epoch)
             resource.desired = row.desired
+            resource.former_epoch = row.former_epoch
 
     def template_for(self, path: str) -> tuple[PodView, Template] | None:
         """The template `path` can be made from, and its pod."""

@@ -149,6 +149,7 @@ class ResourceRow(Struct, frozen=True):
     on_demand: bool
     epoch: tuple[int, ...]
     desired: dict[str, object] | None
+    former_epoch: tuple[int, ...]  # incarnations up to this one were of another device
 
 
 class Changes:
@@ -172,7 +173,7 @@ class Changes:
         self.pod_losses: dict[int, int] = {}  # by number of the unit
         self.units: dict[int, UnitRow] = {}
         self.events: list[EventRow] = []
-        self.resources: dict[str, tuple[str, int, str, str | None]] = {}
+        self.resources: dict[str, tuple[str, int, str, str | None, str]] = {}
         self.reporters: dict[str, tuple[str, str, int]] = {}
         self.dropped: list[str] = []  # resources that are gone for good
 

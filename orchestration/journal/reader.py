@@ -110,11 +110,11 @@ class SqliteReader:
 
     def resources(self) -> Iterator[ResourceRow]:
         """See `Journal.resources`."""
-        for path, on_demand, epoch, desired in self._connection.execute(
-            "SELECT path, on_demand, epoch, desired FROM resources ORDER BY path"
+        for path, on_demand, epoch, desired, former in self._connection.execute(
+            "SELECT path, on_demand, epoch, desired, former_epoch FROM resources ORDER BY path"
         ):
             held = None if desired is None else _detail(desired)
-            yield ResourceRow(path, bool(on_demand), _epoch(epoch), held)
+            yield ResourceRow(path, bool(on_demand), _epoch(epoch), held, _epoch(former))
 
     def reporters(self) -> dict[str, tuple[tuple[int, ...], int]]:
         """See `Journal.reporters`."""

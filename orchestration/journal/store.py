@@ -80,10 +80,10 @@ INSERT INTO events (seq, at_utc, kind, subject, resource, epoch, detail)
 SELECT ? + key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
 """
 _UPSERT_RESOURCES = """
-INSERT INTO resources (path, on_demand, epoch, desired)
-SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true
+INSERT INTO resources (path, on_demand, epoch, desired, former_epoch)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
 ON CONFLICT (path) DO UPDATE SET on_demand = excluded.on_demand, epoch = excluded.epoch,
-  desired = excluded.desired
+  desired = excluded.desired, former_epoch = excluded.former_epoch
 """
 _DELETE_RESOURCES = "DELETE FROM resources WHERE path IN (SELECT value FROM json_each(?))"
 _INSERT_ON_DEMAND = """

@@ -895,6 +895,23 @@ async def test_end_of_a_unit_on_the_former_device_is_not_what_the_new_one_is_to_
     assert tier.service.resource(path).desired == {"by": later.id}
 
 
+async def test_unit_on_the_former_device_may_end_after_a_restart_of_orchestration(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    _, pod = await tier.automation(RACK)
+    pod.on_dispatch = pod.start
+    (unit,) = await tier.service.submit([spec()])
+    dispatch = await pod.saw(Dispatch)
+    await tier.service.apply(elsewhere("vm-1"), None, False)
+    await pod.saw(Define, 2)
+
+    service = await tier.restart()
+    pod.finish(dispatch, "succeeded", observed={"at": "the old one"})
+
+    assert await ended(service, unit) == ["succeeded"]
+    resource = service.resource(f"{RACK}/vm-1")
+    assert (resource.desired, resource.observed) == (None, {})
+
+
 async def test_state_held_for_the_former_device_is_not_back_after_a_restart(tier):
     await tier.service.apply(infrastructure("vm-1"), None, False)
     await tier.automation(RACK)

@@ -14,6 +14,7 @@ from orchestration.journal.contract import (
     IdempotencyError,
     Journal,
     JournalInUseError,
+    ResourceRow,
     RevisionError,
 )
 from orchestration.journal.sqlite import SqliteJournal
@@ -298,15 +299,15 @@ async def test_finished_unit_never_changes_again(opened):
 async def test_resources_and_reporters_are_remembered(opened):
     await accept(opened.journal, spec(), on_demand=["eu/a/r/vm-1"])
     changes = Changes()
-    changes.resources["eu/a/r/vm-2"] = ("eu/a/r/vm-2", 0, "[1,2,3,4]", '{"size":3}')
+    changes.resources["eu/a/r/vm-2"] = ("eu/a/r/vm-2", 0, "[1,2,3,4]", '{"size":3}', "[1,2,3,3]")
     changes.reporters["eu/a/r"] = ("eu/a/r", "[1,2,3]", 17)
     await record(opened.journal, changes)
 
     journal = await opened.again()
 
-    assert [(row.path, row.on_demand, row.epoch, row.desired) for row in journal.resources()] == [
-        ("eu/a/r/vm-1", True, (), None),
-        ("eu/a/r/vm-2", False, (1, 2, 3, 4), {"size": 3}),
+    assert list(journal.resources()) == [
+        ResourceRow("eu/a/r/vm-1", True, (), None, ()),
+        ResourceRow("eu/a/r/vm-2", False, (1, 2, 3, 4), {"size": 3}, (1, 2, 3, 3)),
     ]
     assert journal.reporters() == {"eu/a/r": ((1, 2, 3), 17)}
 
