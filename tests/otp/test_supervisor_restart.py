@@ -1,4 +1,5 @@
 import itertools
+from collections import namedtuple
 
 import pytest
 
@@ -17,6 +18,7 @@ from otp import (
     supervisor,
 )
 
+Known = namedtuple("Known", "pid")
 CLEAN = ["normal", "shutdown", ("shutdown", "x")]
 STRATEGIES = [each for each in Strategy if each is not Strategy.SIMPLE_ONE_FOR_ONE]
 UNCLEAN = ["kill", "oops", ("other", "x")]
@@ -90,17 +92,19 @@ def test_temporary_child_is_forgotten_after_a_crash(lab, reason):
 
 @pytest.mark.otp("supervisor_SUITE", "do_not_save_child_specs_for_temporary_children")
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_temporary_specs_are_dropped_in_every_strategy(lab, strategy):
-    for reason in ("normal", "shutdown", "oops", "kill"):
-        sup = lab.start(
-            lab.spec("p"),
-            lab.spec("t", restart=Restart.TEMPORARY),
-            strategy=strategy,
-            intensity=1,
-        )
-        lab.end(lab.pid(sup, "t"), reason)
+@pytest.mark.parametrize("restart", list(Restart))
+def test_only_temporary_specs_are_dropped_in_every_strategy(lab, strategy, restart):
+    for reason in (*CLEAN, *UNCLEAN):
+        specs = [lab.spec("p"), lab.spec("c", restart=restart)]
+        sup = lab.start(*specs, strategy=strategy, intensity=1)
+        old = lab.pid(sup, "c")
+        lab.end(old, reason)
+        now = lab.children(sup)
 
-        assert list(lab.children(sup)) == ["p"]
+        kept = restart is not Restart.TEMPORARY
+        assert list(now) == (["p", "c"] if kept else ["p"])
+        restarts = restart is Restart.PERMANENT or reason in UNCLEAN
+        assert not kept or (now["c"] not in (old, None)) is restarts
 
 
 @pytest.mark.otp("supervisor_SUITE", "do_not_save_start_parameters_for_temporary_children")
@@ -232,6 +236,7 @@ def test_temporary_bystander_goes_and_does_not_count(lab, strategy):
     lab.end(lab.pid(sup, "a"), "kill")
 
     assert list(lab.children(sup)) == ["a"]
+    assert lab.drain() == ["start a", "start t", "stop t", "start a"]
     assert sup.is_alive()
 
 
@@ -261,6 +266,7 @@ def test_window_counts_whole_seconds_boundary_inside(lab, third, survives):
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE])
 def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
     sup = lab.start(*map(lab.spec, "abc"), strategy=strategy, intensity=10**5)
+    before = lab.children(sup)
     lab.fates["b"] = ["fail"] * 10**5
     b = lab.pid(sup, "b")
 
@@ -285,8 +291,11 @@ def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
     lab.runtime.advance(1.0)
 
     assert states["b"].restarting
-    assert (states["c"].pid is None) == (strategy is Strategy.REST_FOR_ONE)
-    assert len(refusals) == 3
+    assert states["a"].pid is before["a"]
+    assert states["c"].pid is (None if strategy is Strategy.REST_FOR_ONE else before["c"])
+    assert not states["c"].restarting
+    restarting, present = ChildRestartingError, AlreadyPresentError
+    assert list(map(type, refusals)) == [restarting, restarting, present]
     assert tried > 0
     assert lab.drain().count("fail b") == 0
     sup.exit("shutdown")
@@ -295,17 +304,21 @@ def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
 
 
 @pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop")
-def test_supervisor_can_be_stopped_while_a_child_keeps_failing(lab):
-    sup = lab.start(lab.spec("a"), intensity=10**5)
-    lab.fates["a"] = ["fail"] * 10**5
-    a = lab.pid(sup, "a")
+@pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop_rest_for_one")
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE])
+def test_supervisor_can_be_stopped_while_a_child_keeps_failing(lab, strategy):
+    sup = lab.start(*map(lab.spec, "abc"), strategy=strategy, intensity=10**5)
+    lab.fates["b"] = ["fail"] * 10**5
+    b = lab.pid(sup, "b")
 
     async def stop():
-        lab.runtime.runtime.exit(a, "kill")
+        lab.runtime.runtime.exit(b, "kill")
+        assert any(info.restarting for info in await supervisor.which_children(sup.pid))
         sup.exit("shutdown")
         return await lab.runtime.runtime.exited(sup.pid)
 
     assert lab.do(stop()) == "shutdown"
+    assert lab.runtime.stats().processes == 0
 
 
 @pytest.mark.otp("supervisor_SUITE", "child_unlink")
@@ -362,19 +375,36 @@ def test_inner_supervisor_that_gives_up_is_treated_by_its_restart_type(lab):
     assert listed == {"permanent": "new", "transient": None, "temporary": "gone"}
 
 
-def test_named_child_comes_back_under_its_name(lab):
-    def start():
-        return gen_server.start_link(lab.worker("a"), name="server")
+def test_named_workers_and_supervisors_come_back_under_their_names(lab):
+    def start_worker():
+        return gen_server.start_link(lab.worker("w"), name="worker")
 
-    sup = lab.start(ChildSpec("a", start), intensity=100)
-    for reason in ("kill", "crash", "normal") * 5:
-        lab.end(lab.runtime.runtime.whereis("server"), reason)
-    lab.do(supervisor.terminate_child(sup.pid, "a"))
-    assert lab.runtime.runtime.whereis("server") is None
-    lab.do(supervisor.restart_child(sup.pid, "a"))
+    def start_inner():
+        flags = supervisor.SupervisorFlags(intensity=2)
+        return supervisor.start_link(flags, [ChildSpec("w", start_worker)], name="inner")
 
-    assert lab.runtime.runtime.whereis("server") is lab.pid(sup, "a")
-    assert "fail a" not in lab.drain()
+    def whereis(name):
+        found = lab.runtime.runtime.whereis(name)
+        assert found.is_alive()
+        return found
+
+    sup = lab.start(ChildSpec("inner", start_inner, type="supervisor"), intensity=100)
+    for _ in range(5):
+        inner, worker = whereis("inner"), whereis("worker")
+        for reason in ("kill", "crash"):
+            lab.end(whereis("worker"), reason)
+        assert (whereis("inner"), lab.pid(Known(inner), "w")) == (inner, whereis("worker"))
+        lab.end(whereis("worker"), "normal")  # one too many
+        assert whereis("inner") is not inner
+        lab.end(whereis("inner"), "kill")
+        assert whereis("worker") is not worker
+    lab.do(supervisor.terminate_child(sup.pid, "inner"))
+    assert [lab.runtime.runtime.whereis(name) for name in ("inner", "worker")] == [None, None]
+    lab.do(supervisor.restart_child(sup.pid, "inner"))
+
+    assert whereis("inner") is lab.pid(sup, "inner")
+    assert whereis("worker") is lab.pid(Known(whereis("inner")), "w")
+    assert lab.labels().count("start_error w") == 0
 
 
 # Significant children.
@@ -426,9 +456,21 @@ def test_significant_temporary_child_stops_the_supervisor(lab, reason):
     lab.end(lab.pid(every, "b"), reason)
     assert every.pid.exit_reason == "shutdown"
 
-    by_hand = significant(lab, AutoShutdown.ANY_SIGNIFICANT, *two)
-    lab.do(supervisor.terminate_child(by_hand.pid, "a"))
-    assert by_hand.is_alive()
+
+
+@pytest.mark.otp("supervisor_SUITE", "significant_temporary")
+@pytest.mark.parametrize("mode", ACTING)
+def test_terminate_child_of_significant_temporary_ones_is_no_trigger(lab, mode):
+    sup = significant(lab, mode, *[(Restart.TEMPORARY, True)] * 3)
+    lab.do(supervisor.terminate_child(sup.pid, "a"))
+    lab.do(supervisor.terminate_child(sup.pid, "b"))
+    assert list(lab.children(sup)) == ["c"]
+    lab.end(lab.pid(sup, "c"), "normal")
+
+    assert sup.pid.exit_reason == "shutdown"
+    only = significant(lab, mode, (Restart.TEMPORARY, True))
+    lab.do(supervisor.terminate_child(only.pid, "a"))
+    assert only.is_alive()
 
 
 @pytest.mark.otp("supervisor_SUITE", "significant_transient")
@@ -448,12 +490,16 @@ def test_significant_transient_child_stops_it_only_by_a_clean_end(lab, mode):
 
 @pytest.mark.otp("supervisor_SUITE", "significant_bystander")
 @pytest.mark.parametrize("mode", ACTING)
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
 @pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
-def test_significant_child_stopped_because_of_a_sibling_is_no_trigger(lab, mode, restart):
+def test_significant_child_stopped_because_of_a_sibling_is_no_trigger(lab, mode, strategy, restart):
     specs = [lab.spec("a"), lab.spec("s", restart=restart, significant=True)]
-    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, auto_shutdown=mode)
+    sup = lab.start(*specs, strategy=strategy, auto_shutdown=mode)
+    lab.drain()
     lab.end(lab.pid(sup, "a"), "kill")
 
+    again = ["start s"] if restart is Restart.TRANSIENT else []
+    assert lab.drain() == ["stop s", "start a", *again]
     assert sup.is_alive()
 
 
@@ -470,6 +516,7 @@ def test_auto_shutdown_climbs_only_through_significant_supervisors(lab, importan
     lab.end(lab.pid(lab.runtime.handle(lab.pid(sup, "inner")), "w"), "normal")
 
     assert sup.is_alive() is not important
+    assert important or lab.children(sup) == {"inner": None}
 
 
 # Back-off: ours, not OTP's.
