@@ -8,6 +8,7 @@ Source: dynamic_supervisor.ex of Elixir 1.18; supervisor(3) of OTP 27.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Iterable
@@ -237,20 +238,14 @@ class DynamicServer(GenServer[None]):
             return self._restart(pid, waiting)
         return self._attempt(pid, waiting)
 
-    def _attempt(
-        self, pid: Pid, waiting: _Waiting
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
+    async def _attempt(self, pid: Pid, waiting: _Waiting) -> NoReply[None] | Stop[None]:
+        # Whoever the death has reached gets its turn first, and frees its name, as while OTP waits for an init.
+        await asyncio.sleep(0)
         outcome = run_start(waiting.spec, self._extra_arguments)
         if isinstance(outcome, Awaitable):
-            return self._attempted_later(pid, waiting, outcome)
-        return self._attempted(pid, waiting, outcome)
-
-    async def _attempted_later(
-        self, pid: Pid, waiting: _Waiting, outcome: Awaitable[Outcome]
-    ) -> NoReply[None] | Stop[None]:
-        result = self._attempted(pid, waiting, await outcome)
-        assert not isinstance(result, Awaitable)
-        return result
+            outcome = await outcome
+        result = self._attempted(pid, waiting, outcome)
+        return await result if isinstance(result, Awaitable) else result
 
     def _attempted(
         self, pid: Pid, waiting: _Waiting, outcome: Outcome

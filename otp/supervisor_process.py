@@ -11,6 +11,7 @@ Source: supervisor(3) and supervisor.erl of OTP 25 to 27, checked against a runn
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
 from enum import Enum, auto
@@ -310,6 +311,8 @@ class SupervisorServer(GenServer[None]):
 
     async def _start_group(self, child: _Child) -> _Child | None:
         """Start the group of `child`; returns the first member that did not start."""
+        # Whoever a death has reached gets its turn first, and frees its name, as while OTP waits for an init.
+        await asyncio.sleep(0)
         for member in self._group(child):
             if member.status is _Status.RUNNING:
                 continue

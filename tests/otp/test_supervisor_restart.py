@@ -4,6 +4,7 @@ from collections import namedtuple
 import pytest
 
 from otp import (
+    BRUTAL_KILL,
     AlreadyPresentError,
     AlreadyStartedError,
     AutoShutdown,
@@ -405,6 +406,26 @@ def test_named_workers_and_supervisors_come_back_under_their_names(lab):
     assert whereis("inner") is lab.pid(sup, "inner")
     assert whereis("worker") is lab.pid(Known(whereis("inner")), "w")
     assert lab.labels().count("start_error w") == 0
+
+
+@pytest.mark.parametrize("shutdown_s", [BRUTAL_KILL, 5.0])
+@pytest.mark.parametrize("victim", ["inner", "sibling"])
+def test_orphans_free_their_names_before_the_first_restart(lab, shutdown_s, victim):
+    def start_inner():
+        worker = ChildSpec("w", lambda: gen_server.start_link(lab.worker("w"), name="worker"))
+        return supervisor.start_link(supervisor.SupervisorFlags(), [worker])
+
+    sup = lab.start(
+        lab.spec("sibling"),
+        ChildSpec("inner", start_inner, type="supervisor", shutdown_s=shutdown_s),
+        strategy=Strategy.ONE_FOR_ALL,
+        intensity=1,
+    )
+    lab.end(lab.pid(sup, victim), "kill")
+
+    inner = Known(lab.pid(sup, "inner"))
+    assert lab.pid(inner, "w") is lab.runtime.runtime.whereis("worker")
+    assert "start_error inner" not in lab.labels()
 
 
 # Significant children.
