@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast
 
-from otp.callback_results import NoReply, Reply, Stop
+from otp.callback_results import Ignore, NoReply, Reply, Stop
 from otp.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec, ChildType, Restart, Started
 from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import MaxChildrenError, OtpError, StartChildError
@@ -100,8 +100,9 @@ class DynamicServer(GenServer[None]):
         self._window = RestartWindow(flags.intensity, flags.period_s)
         self._random = Random()
 
-    def init(self) -> None:
+    def init(self) -> Ignore | Stop[None] | None:
         self.trap_exit()
+        return None
 
     def handle_call(
         self, request: tuple[str, Any], from_: From, state: None

@@ -11,6 +11,7 @@ from otp import (
     DynamicSupervisor,
     ExitError,
     Ignore,
+    IgnoredError,
     MaxChildrenError,
     NoProcessError,
     NotFoundError,
@@ -93,6 +94,49 @@ def test_bad_flag_names_its_fault(flags, fault):
         DynamicSupervisor(**flags)
 
     assert caught.value.fault == fault
+
+
+class FromInit(DynamicSupervisor):
+    def __init__(self, init):
+        super().__init__()
+        self.init = init
+
+
+@pytest.mark.otp("Elixir", "start_link/3 with non-ok init")
+@pytest.mark.parametrize(
+    ("init", "reason"),
+    [
+        (lambda: DynamicSupervisor(intensity=-1), ("supervisor_data", ("invalid_intensity", -1))),
+        (lambda: DynamicSupervisor(period_s=-1), ("supervisor_data", ("invalid_period", -1))),
+        (
+            lambda: DynamicSupervisor(max_children=-1),
+            ("supervisor_data", ("invalid_max_children", -1)),
+        ),
+        (lambda: "unknown", ("bad_return", ("FromInit", "init", "unknown"))),
+        (lambda: None, ("bad_return", ("FromInit", "init", None))),
+        (Ignore, "ignore"),
+    ],
+)
+def test_start_fails_with_what_init_did_wrong(lab, inside, init, reason):
+    async def body():
+        with pytest.raises(StartError) as caught:
+            dynamic_supervisor.start_link(FromInit(init), name="pool")
+        assert isinstance(caught.value, IgnoredError) == (reason == "ignore")
+        assert lab.runtime.runtime.whereis("pool") is None
+        assert self_pid().linked() == ()
+        return caught.value.reason
+
+    assert inside(body) == reason
+
+
+def test_init_may_give_other_flags(lab):
+    sup = lab.runtime.start(FromInit(lambda: DynamicSupervisor(intensity=0, max_children=1)))
+    child = lab.add(sup, lab.spec("a"))
+    with pytest.raises(MaxChildrenError):
+        lab.add(sup, lab.spec("b"))
+    lab.end(child, "kill")
+
+    assert sup.pid.exit_reason == "shutdown"
 
 
 @pytest.mark.otp("Elixir", "start_link/3 with registered process")

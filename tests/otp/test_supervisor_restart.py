@@ -478,7 +478,6 @@ def test_significant_temporary_child_stops_the_supervisor(lab, reason):
     assert every.pid.exit_reason == "shutdown"
 
 
-
 @pytest.mark.otp("supervisor_SUITE", "significant_temporary")
 @pytest.mark.parametrize("mode", ACTING)
 def test_terminate_child_of_significant_temporary_ones_is_no_trigger(lab, mode):
