@@ -1,6 +1,7 @@
 """Makes random scenarios of supervision, for `supervision`.
 
-A scenario is a term: the tree's root as a child, and the steps; `beam_supervision.erl` reads the same.
+A scenario is a term: the tree's root as a child, and the steps; `beam_supervision.erl` reads the same. Each scenario
+has a few of the `FEATURES`, not all: together they would leave nothing alive to be watched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,27 @@ REASONS: list[Term] = ["normal", "shutdown", ("shutdown", "done"), "oops", "kill
 CLEAN: list[Term] = ["normal", "shutdown", ("shutdown", "done")]
 SHUTDOWNS: list[Term] = ["brutal_kill", 20, 5000, "infinity"]
 STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
+RESTARTS = ["permanent", "permanent", "transient", "temporary"]
+
+# Workers and supervisors have registered names, and two may want the same.
+NAMES = "names"
+# Start functions fail, each in its own way, and supervisors do, also at a restart.
+STARTS = "starts"
+# Children raise or kill a sibling while they stop, or kill one while they start.
+VIOLENT = "violent"
+# Several messages await a supervisor that has been kept from its work.
+BURSTS = "bursts"
+# Supervisors in the tree are stopped by others than their own, and get foreign exit signals.
+STOPS = "stops"
+# Supervisors in the tree are themselves stopped with brutal_kill.
+BRUTAL = "brutal"
+# Workers are linked to each other.
+LINKS = "links"
+# Workers send their living supervisor an exit signal.
+FAKES = "fakes"
+# simple_one_for_one supervisors in the tree.
+SIMPLE = "simple"
+FEATURES = [NAMES, STARTS, VIOLENT, BURSTS, STOPS, BRUTAL, LINKS, FAKES, SIMPLE]
 
 
 class Generator:
@@ -26,95 +48,125 @@ class Generator:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.levels = random.choice([1, 1, 2, 3])
+        self.features = set(random.sample(FEATURES, random.choice([0, 1, 2, 2, 3])))
+        # Who of two frees a name first, or stops first, is not promised where a supervisor did not see to it.
+        if FAKES in self.features:
+            self.levels = 1
+        if NAMES in self.features:
+            self.features -= {BRUTAL, FAKES}
         self.workers: list[str] = []
         self.supervisors: dict[str, list[str]] = {}
+        self.simples: dict[str, Term] = {}  # with their shutdown
 
     def scenario(self) -> Scenario:
-        if self.random.random() < 0.2:
-            return self.simple_scenario()
-        root = ("child", "root", "temporary", "infinity", False, self.sup("root", 1))
-        steps = [self.step() for _ in range(self.random.randint(4, 16))]
-        return root, [*steps, ("stop", self.random.choice(["shutdown", "normal", "oops"]))]
-
-    def simple_scenario(self) -> Scenario:
-        """Make one with a simple_one_for_one supervisor; its children are known by pid."""
+        """Make it."""
         pick = self.random
-        shutdown = pick.choice(SHUTDOWNS)
-        template = (pick.choice(["permanent", "transient", "temporary"]), shutdown)
-        sup = ("simple", pick.choice([0, 1, 3, 10]), pick.choice([1, 2, 5, 1000]), template)
-        steps = [self.simple_step(shutdown) for _ in range(pick.randint(6, 20))]
-        root = ("child", "root", "temporary", "infinity", False, sup)
-        return root, [*steps, ("stop", pick.choice(["shutdown", "normal", "oops"]))]
+        simple = pick.random() < 0.15
+        body = self.simple("root") if simple else self.sup("root", 1)
+        root = ("child", "root", "temporary", "infinity", False, body)
+        steps = [self.step() for _ in range(pick.randint(4, 16))]
+        return root, [*steps, self.end()]
 
-    def simple_step(self, shutdown: Term) -> Term:
+    def end(self) -> Term:
         pick = self.random
-        worker = pick.choice([*self.workers, "nobody"])
-        what = pick.choices(
-            ["start", "manage", "kill", "crash", "raise", "pass"], [6, 3, 3, 4, 1, 2]
-        )[0]
-        if what == "start":
-            self.workers.append(f"c{len(self.workers)}")
-            made = self.worker(shutdown)
-            # A restart that says ignore leaves a bogus entry in OTP 25; newer OTP and we drop the child.
-            fates = [fate for fate in made[1] if fate != "ignore"]
-            return (
-                "manage",
-                "root",
-                ("start_instance", self.workers[-1], (made[0], fates, *made[2:])),
-            )
-        if what == "manage":
-            stop = ("terminate_instance", worker)
-            return ("manage", "root", pick.choice([stop, stop, "which_children", "count_children"]))
-        if what == "pass":
-            return ("pass", pick.choice([1, 999, 1000, 1001, 3000]))
-        return ("kill", [worker]) if what == "kill" else (what, worker, pick.choice(REASONS))
+        if STOPS not in self.features:
+            return ("stop", pick.choice(["shutdown", "normal", "oops"]))
+        return pick.choice(
+            [("stop", pick.choice(REASONS)), ("halt", "root", pick.choice(REASONS)), ("kill", ["root"])]
+        )
+
+    # The tree.
 
     def sup(self, name: str, level: int) -> Term:
         pick = self.random
         auto = pick.choice(["never", "never", "any_significant", "all_significant"])
         children = self.supervisors[name] = []
         number = pick.choice([1, 2, 3, 3, 4])
-        specs = [self.child(name, f"{name}{index}", level, auto) for index in range(number)]
-        children.extend(spec[1] for spec in specs)
-        return (
-            "sup",
-            pick.choice(STRATEGIES),
-            pick.choice([0, 1, 1, 2, 3, 10]),
-            pick.choice([1, 2, 5, 1000]),
-            auto,
-            specs,
-        )
+        specs = []
+        for index in range(number):
+            specs.append(self.child(name, f"{name}{index}", level, auto))
+            children.append(specs[-1][1])
+        fates = [] if name == "root" else self.fates(supervisor=True)
+        strategy = pick.choice(STRATEGIES)
+        return ("sup", self.name(), fates, strategy, *self.limits(), auto, specs)
+
+    def simple(self, name: str) -> Term:
+        pick = self.random
+        template = (pick.choice(RESTARTS[1:]), pick.choice(SHUTDOWNS))
+        self.simples[name] = template[1]
+        return ("simple", self.name(), [], *self.limits(), template)
+
+    def limits(self) -> Term:
+        pick = self.random
+        return pick.choice([0, 1, 1, 2, 3, 10]), pick.choice([1, 2, 5, 1000])
 
     def child(self, parent: str, name: str, level: int, auto: str) -> Term:
         pick = self.random
         name = name.replace("root", "c")
-        restart = pick.choice(["permanent", "permanent", "transient", "temporary"])
+        restart = pick.choice(RESTARTS)
         significant = auto != "never" and restart != "permanent" and pick.random() < 0.5
         if level < self.levels and pick.random() < 0.4:
-            return ("child", name, restart, "infinity", significant, self.sup(name, level + 1))
+            stop = "infinity"
+            if BRUTAL in self.features:
+                stop = pick.choice(["brutal_kill", 5000, "infinity"])
+            simple = SIMPLE in self.features and pick.random() < 0.5
+            body = self.simple(name) if simple else self.sup(name, level + 1)
+            return ("child", name, restart, stop, significant, body)
         self.workers.append(name)
         shutdown = pick.choice(SHUTDOWNS)
-        return ("child", name, restart, shutdown, significant, self.worker(shutdown))
+        body = self.worker(shutdown, self.supervisors[parent])
+        return ("child", name, restart, shutdown, significant, body)
 
-    def worker(self, shutdown: Term) -> Term:
+    def worker(self, shutdown: Term, siblings: list[str]) -> Term:
         pick = self.random
         stops: list[Term] = ["quick", "quick", ("exit", pick.choice(REASONS))]
-        if shutdown in {"brutal_kill", 20}:
+        if shutdown in {"brutal_kill", 20} and FAKES not in self.features:
             stops.append("stubborn")
-        fates = [self.fate() for _ in range(pick.choice([0, 0, 0, 2, 4]))]
-        return ("worker", fates, pick.random() < 0.6, pick.choice(stops))
+        victims = [name for name in siblings if name in self.workers]
+        if VIOLENT in self.features:
+            stops.append("raise")
+            if victims:
+                stops += [("kills", pick.choice(victims))] * 2
+        fates = self.fates(victims if VIOLENT in self.features else ())
+        return ("worker", self.name(), fates, pick.random() < 0.6, pick.choice(stops))
 
-    def fate(self) -> Term:
+    def name(self) -> str:
         pick = self.random
-        bads: list[Term] = ["ignore", "raise", ("fail", pick.choice(REASONS))]
-        if self.levels == 1:
+        if NAMES not in self.features or pick.random() < 0.3:
+            return "none"
+        return f"name{pick.randrange(9)}"
+
+    def fates(self, victims: Any = (), *, supervisor: bool = False) -> list[Term]:
+        pick = self.random
+        if supervisor and STARTS not in self.features:
+            return []
+        return [self.fate(victims, supervisor) for _ in range(pick.choice([0, 0, 0, 2, 4]))]
+
+    def fate(self, victims: Any, supervisor: bool) -> Term:  # noqa: FBT001
+        pick = self.random
+        reason = pick.choice(REASONS)
+        bads: list[Term] = ["ignore", "raise", "odd" if supervisor else ("fail", reason)]
+        if self.levels == 1 and not supervisor:
             bads.append(("then_exit", pick.choice(CLEAN)))
-        bad = pick.choice(bads)
-        return pick.choice(["ok", "ok", bad])
+        if victims:
+            bads += [("kills", pick.choice(victims))] * 2
+        if STARTS in self.features:
+            kinds = ["ignore", "raise", "odd", "info", ("error", reason), ("exit", reason)]
+            bads += [("exit", reason), ("start", pick.choice(kinds)), ("start", pick.choice(kinds))]
+        return pick.choice(["ok", "ok", pick.choice(bads)])
+
+    # The steps.
 
     def step(self) -> Term:
         pick = self.random
-        sup = pick.choice(list(self.supervisors))
+        if self.simples and pick.random() < (0.3 if self.supervisors else 0.6):
+            return self.simple_step(pick.choice(list(self.simples)))
+        supervisors = list(self.supervisors) or list(self.simples)
+        sup = pick.choice(supervisors)
+        if self.features and pick.random() < 0.4:
+            special = self.special(sup)
+            if special is not None:
+                return special
         worker = pick.choice(self.workers) if self.workers else "nobody"
         what = pick.choices(
             ["crash", "raise", "signal", "kill", "kills", "kill_sup", "unlink", "pass", "manage"],
@@ -126,36 +178,90 @@ class Generator:
             case "kill":
                 return ("kill", [worker])
             case "kills":
-                mine = [name for name in self.supervisors[sup] if name in self.workers]
-                return ("kill", pick.sample(mine, min(2, len(mine))))
+                mine = [name for name in self.supervisors.get(sup, ()) if name in self.workers]
+                number = 1 if LINKS in self.features else 2
+                return ("kill", pick.sample(mine, min(number, len(mine))))
             case "kill_sup":
-                return ("kill", [sup])
+                # Nor is it promised who is quicker, the orphans to free their names or the next supervisor.
+                return ("kill", ["root" if NAMES in self.features else sup])
             case "pass":
                 return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
         return ("manage", sup, self.call(sup))
 
+    def special(self, sup: str) -> Term:
+        pick = self.random
+        reason = pick.choice(REASONS)
+        mine = [name for name in self.supervisors.get(sup, ()) if name in self.workers]
+        what = pick.choice(sorted(self.features))
+        if what == BURSTS:
+            return ("burst", sup, [self.part(sup, mine) for _ in range(pick.randint(2, 6))])
+        if what == STOPS:
+            return (pick.choice(["halt", "signal"]), sup, reason)
+        if what == LINKS and len(mine) > 1:
+            return ("link", *pick.sample(mine, 2))
+        if what == FAKES and mine:
+            return ("fake", pick.choice(mine), reason)
+        return None
+
+    def part(self, sup: str, mine: list[str]) -> Term:
+        """Make a message for a supervisor that is kept from its work."""
+        pick = self.random
+        if mine and pick.random() < 0.5:
+            worker = pick.choice(mine)
+            how = pick.choice(["kill", "crash"])
+            return ("kill", [worker]) if how == "kill" else (how, worker, pick.choice(REASONS))
+        return ("call", self.call(sup) if sup in self.supervisors else self.simple_call(sup))
+
+    def simple_step(self, sup: str) -> Term:
+        pick = self.random
+        worker = pick.choice([*self.workers, "nobody"])
+        what = pick.choices(["manage", "kill", "crash", "raise", "pass"], [9, 3, 4, 1, 2])[0]
+        if what == "manage":
+            return ("manage", sup, self.simple_call(sup))
+        if what == "pass":
+            return ("pass", pick.choice([1, 999, 1000, 1001, 3000]))
+        return ("kill", [worker]) if what == "kill" else (what, worker, pick.choice(REASONS))
+
+    def simple_call(self, sup: str) -> Term:
+        pick = self.random
+        worker = pick.choice([*self.workers, "nobody"])
+        if pick.random() < 0.6:
+            self.workers.append(f"i{len(self.workers)}")
+            made = self.worker(self.simples[sup], [])
+            # A restart that says ignore leaves a bogus entry in OTP 25; newer OTP and we drop the child.
+            fates = [fate for fate in made[2] if fate not in ("ignore", ("start", "ignore"))]
+            body = (*made[:2], fates, *made[3:])
+            return ("start_instance", self.workers[-1], body)
+        stop = ("terminate_instance", worker)
+        refused = (pick.choice(["restart_child", "delete_child", "terminate_child"]), worker)
+        listed = ["which_children", "count_children", ("get_childspec", pick.choice(["t", "x"]))]
+        return pick.choice([stop, stop, *listed, refused])
+
     def call(self, sup: str) -> Term:
         pick = self.random
+        if sup not in self.supervisors:
+            return self.simple_call(sup)
         children = self.supervisors[sup]
         child = pick.choice([*children, *children, "nobody"])
         what = pick.choice(
-            ["start_child", "terminate_child", "restart_child", "delete_child", "list", "count"]
+            ["start_child", "terminate_child", "restart_child", "delete_child", "list", "count", "spec"]
         )
-        if what == "list":
-            return "which_children"
-        if what == "count":
-            return "count_children"
+        if what in ("list", "count"):
+            return "which_children" if what == "list" else "count_children"
         if what != "start_child":
-            return (what, child)
+            return ("get_childspec" if what == "spec" else what, child)
         name = pick.choice([child, f"{sup}_{len(children)}".replace("root", "c")])
-        if name == "nobody" or name in self.supervisors:
+        if name == "nobody" or name in self.supervisors or name in self.simples:
             name = f"{sup}_x"
-        restart = pick.choice(["permanent", "transient", "temporary"])
+        restart = pick.choice(RESTARTS[1:])
+        significant = restart != "permanent" and pick.random() < 0.2
         shutdown = pick.choice(SHUTDOWNS)
+        siblings = list(children)
         if name not in children:
             children.append(name)
             self.workers.append(name)
-        return (what, ("child", name, restart, shutdown, False, self.worker(shutdown)))
+        made = self.worker(shutdown, siblings)
+        return (what, ("child", name, restart, shutdown, significant, made))
 
 
 def generate(number: int, seed: int) -> list[Scenario]:

@@ -7,10 +7,11 @@ By hand: python -m tests.otp.beam.supervision --scenarios 5000 --seed 7
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
-import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from otp import (
     ChildRestartingError,
     ChildRunningError,
     ChildSpec,
+    ChildSpecError,
     ChildType,
     Continue,
     Exit,
@@ -39,15 +41,19 @@ from otp import (
     Restart,
     SimpleOneForOneError,
     StartChildError,
+    Started,
     StartError,
     Stop,
     Strategy,
     Supervisor,
     SupervisorFlags,
+    exit,  # noqa: A004
     gen_server,
     self_pid,
     supervisor,
+    sys,
 )
+from otp.supervision_answers import StartAnswer
 from otp.testing import VirtualRuntime
 from tests.otp.beam.beam import ask_beam, plain
 from tests.otp.beam.scenarios import Scenario, Term, generate
@@ -70,33 +76,31 @@ REFUSALS: dict[type[Exception], str] = {
 class Worker(GenServer[str]):
     """The worker of beam_supervision.erl."""
 
-    def __init__(self, stage: Stage, name: str, body: Term) -> None:
+    def __init__(self, stage: Stage, name: str, body: Term, fate: Term) -> None:
         self.stage = stage
         self.name = name
-        _, self.fates, self.trap, self.stop = body
+        self.trap, self.stop = body[3:]
+        self.fate = fate
         self.nth = 0
 
     def init(self) -> Any:
-        attempt = self.stage.attempts[self.name] = self.stage.attempts.get(self.name, 0) + 1
-        fate = self.fates[attempt - 1] if attempt <= len(self.fates) else "ok"
-        match fate:
-            case "ignore":
-                self.stage.note("ignore", self.name)
-                return Ignore()
-            case ("fail", reason):
-                self.stage.note("fail", self.name)
-                return Stop(reason)
-            case "raise":
-                self.stage.note("fail", self.name)
-                raise ValueError("boom")
+        refused = self.stage.refuse(self.name, self.fate)
+        if refused is not None:
+            return refused
         self.trap_exit(self.trap)
         self.nth = self.stage.born(self.name, self.pid)
-        return Ok("", Continue(fate[1])) if fate != "ok" else ""
+        match self.fate:
+            case ("kills", other):
+                self.stage.kill(other)
+            case ("then_exit", reason):
+                return Ok("", Continue(reason))
+        return ""
 
     def handle_call(self, request: Any, from_: Any, state: str) -> Any:
-        parent = self.pid.parent
-        assert parent is not None
-        self.pid.unlink(parent)
+        if isinstance(request, Pid):
+            self.pid.link(request)
+        else:
+            self.pid.unlink(self.parent())
         return Reply("ok", state)
 
     def handle_continue(self, term: Any, state: str) -> Any:
@@ -104,40 +108,66 @@ class Worker(GenServer[str]):
         return Stop(term, state)
 
     def handle_cast(self, request: Any, state: str) -> Any:
-        if request == "raise":
-            raise ValueError("boom")
-        if self.stop == "stubborn":
+        match request:
+            case "raise":
+                raise ValueError("boom")
+            case ("fake", reason):
+                exit(self.parent(), reason)
+                return NoReply(state)
+        if self.stop == "stubborn" or self.stop[0] == "kills":
             self.stop = "quick"
         return Stop(request[1], state)
 
     def handle_info(self, message: Any, state: str) -> Any:
         assert isinstance(message, Exit)
-        self.stage.note("info", self.name, self.nth, shown(message.reason))
+        self.stage.note("info", self.name, self.nth, self.stage.shown(message.reason))
         return NoReply(state)
 
     async def terminate(self, reason: Any, state: str) -> None:
-        self.stage.note("terminate", self.name, self.nth, shown(reason))
-        if self.stop == "stubborn" and reason == "shutdown":
-            self.stage.stuck.add(self.pid)
-            await self.runtime.loop.create_future()
-        elif isinstance(self.stop, tuple):
-            raise ExitError(self.stop[1])
+        self.stage.note("terminate", self.name, self.nth, self.stage.shown(reason))
+        match self.stop:
+            case "stubborn" if reason == "shutdown":
+                self.stage.stuck.add(self.pid)
+                await self.runtime.loop.create_future()
+            case "raise":
+                raise ValueError("boom")
+            case ("kills", other) if reason == "shutdown":
+                self.stage.kill(other)
+            case ("exit", instead):
+                raise ExitError(instead)
+
+    def parent(self) -> Pid:
+        parent = self.pid.parent
+        assert parent is not None
+        return parent
+
+
+class AsyncWorker(Worker):
+    """The same, but others run during its init, as they do on the BEAM."""
+
+    async def init(self) -> Any:
+        await asyncio.sleep(0)
+        return super().init()
 
 
 class TracedSupervisor(Supervisor):
     """Notes its own start."""
 
-    def __init__(self, stage: Stage, name: str, body: Term) -> None:
+    def __init__(self, stage: Stage, name: str, body: Term, fate: Term) -> None:
         super().__init__()
         self.stage = stage
         self.name = name
         self.body = body
+        self.fate = fate
 
     def init(self) -> Any:
+        refused = self.stage.refuse(self.name, self.fate)
+        if refused is not None:
+            return refused
         self.stage.born(self.name, self_pid())
         if self.body[0] == "simple":
             return self.simple()
-        _, strategy, intensity, period, auto, children = self.body
+        _, _, _, strategy, intensity, period, auto, children = self.body
         flags = SupervisorFlags(
             strategy=Strategy(strategy),
             intensity=intensity,
@@ -147,14 +177,11 @@ class TracedSupervisor(Supervisor):
         return flags, [self.stage.spec(child) for child in children]
 
     def simple(self) -> Any:
-        _, intensity, period, (restart, shutdown) = self.body
+        _, _, _, intensity, period, (restart, shutdown) = self.body
         flags = SupervisorFlags(
             strategy=Strategy.SIMPLE_ONE_FOR_ONE, intensity=intensity, period_s=period
         )
-
-        def start(name: str, body: Term) -> Pid:
-            return gen_server.start_link(Worker(self.stage, name, body))
-
+        start = self.stage.start_child
         template = ChildSpec("t", start, restart=Restart(restart), shutdown_s=seconds(shutdown))
         return flags, [template]
 
@@ -177,42 +204,86 @@ class Stage:
         self.virtual.advance(PHASE_S)
         try:
             seen = [self.observed(self.start(root))]
-            seen.extend(self.observed(self.step(step)) for step in steps)
+            for step in steps:
+                answer = self.burst(*step[1:]) if step[0] == "burst" else self.step(step)
+                seen.append(self.observed(answer))
         finally:
             self.virtual.close()
         return seen
 
-    def observed(self, answer: Term) -> Any:
+    def settle(self) -> None:
         self.virtual.run_until_idle()
         while self.stuck:
             self.virtual.advance(SLOW_S)
+
+    def observed(self, answer: Term) -> Any:
+        self.settle()
         events, self.events = self.events, []
         return plain([answer, events])
 
     def start(self, root: Term) -> Term:
-        made = TracedSupervisor(self, root[1], root[5])
+        made = TracedSupervisor(self, root[1], root[5], "ok")
         try:
-            self.root = self.virtual.run(self.virtual.runtime.start_wait(made))
+            name = None if root[5][1] == "none" else root[5][1]
+            self.root = self.virtual.run(self.virtual.runtime.start_wait(made, name))
         except StartError as error:
-            return ("error", shown(error.reason))
+            return ("error", self.shown(error.reason))
         return "started"
 
     def spec(self, child: Term) -> ChildSpec:
         _, name, restart, shutdown, significant, body = child
-
-        def start() -> Pid:
-            if body[0] == "sup":
-                return supervisor.start_link(TracedSupervisor(self, name, body))
-            return gen_server.start_link(Worker(self, name, body))
-
         return ChildSpec(
             name,
-            start,
+            self.start_child,
             restart=Restart(restart),
             shutdown_s=seconds(shutdown),
-            type=ChildType.SUPERVISOR if body[0] == "sup" else ChildType.WORKER,
+            type=ChildType.WORKER if body[0] == "worker" else ChildType.SUPERVISOR,
             significant=significant,
+            args=(name, body),
         )
+
+    def start_child(self, name: str, body: Term) -> Any:
+        attempt = self.attempts[name] = self.attempts.get(name, 0) + 1
+        fates = body[2]
+        fate = fates[attempt - 1] if attempt <= len(fates) else "ok"
+        if fate[0] != "start":
+            return self.start_process(name, body, fate)
+        if fate[1] == "info":
+            return Started(self.start_process(name, body, "ok"), "extra")
+        if fate[1] == "odd":
+            self.note("fail", name)
+            return "odd"
+        if fate[1] != "ignore" and fate[1][0] == "error":
+            self.note("fail", name)
+            raise StartError(fate[1][1])
+        return self.refuse(name, fate[1])
+
+    def start_process(self, name: str, body: Term, fate: Term) -> Pid:
+        known_as = None if body[1] == "none" else body[1]
+        if body[0] != "worker":
+            made = TracedSupervisor(self, name, body, fate)
+            return supervisor.start_link(made, name=known_as)
+        # Every other worker has an init that waits.
+        kind = Worker if name[-1] in "02468" else AsyncWorker
+        return gen_server.start_link(kind(self, name, body, fate), name=known_as)
+
+    def refuse(self, name: str, fate: Term) -> Any:
+        """Fail as `fate` wants it, or return what it wants to be returned."""
+        if fate == "ignore":
+            self.note("ignore", name)
+            return Ignore()
+        if fate in ("raise", "odd") or fate[0] in ("fail", "exit"):
+            self.note("fail", name)
+        match fate:
+            case "odd":
+                return "odd"
+            case ("fail", reason):
+                return Stop(reason)
+            case ("exit", reason):
+                raise ExitError(reason)
+            case "raise":
+                raise ValueError("boom")
+        return None
 
     def step(self, step: Term) -> Term:
         match step:
@@ -228,9 +299,31 @@ class Stage:
                     if pid is not None:
                         self.virtual.runtime.exit(pid, "kill")
                 return ["dead" if pid is None else "ok" for pid in pids]
+            case ("link", *names):
+                pid, partner = map(self.alive, names)
+                if pid is None or partner is None:
+                    return "dead"
+                return self.virtual.handle(pid).call(partner)
         what, name, term = step
         pid = self.alive(name)
         return "dead" if pid is None else self.act(what, pid, term)
+
+    def burst(self, name: str, parts: list[Term]) -> Term:
+        """Let the parts wait in the mailbox of a suspended supervisor, so that it finds them all at once."""
+        pid = self.alive(name)
+        if pid is None:
+            return "dead"
+        self.virtual.run(sys.suspend(pid))
+        answers: list[Any] = []
+        for part in parts:
+            if part[0] == "call":
+                answers.append(self.virtual.loop.create_task(self.manage(pid, part[1])))
+            else:
+                answers.append(self.step(part))
+            self.virtual.run_until_idle()
+        self.virtual.run(sys.resume(pid))
+        self.settle()
+        return [each.result() if isinstance(each, asyncio.Task) else each for each in answers]
 
     def stop(self, reason: Term) -> Term:
         if self.root is None or not self.root.is_alive():
@@ -248,6 +341,13 @@ class Stage:
                 return self.virtual.handle(pid).call("unlink")
             case "signal":
                 self.virtual.runtime.exit(pid, term)
+            case "fake":
+                pid.cast(("fake", term))
+            case "halt":
+                try:
+                    self.virtual.run(gen_server.stop(pid, term, None))
+                except (CallError, ExitError):
+                    return "other"
             case "manage":
                 return self.virtual.run(self.manage(pid, term))
         return "ok"
@@ -258,20 +358,28 @@ class Stage:
         except tuple(REFUSALS) as error:
             return REFUSALS[type(error)]
         except AlreadyStartedError as error:
-            return ("already_started", self.names[error.pid])
+            return ("already_started", self.who(error.pid))
         except StartChildError as error:
-            return ("start_error", shown(error.reason))
+            return ("start_error", self.shown(error.reason))
+        except ChildSpecError as error:
+            word, pairs = error.fault  # type: ignore[misc]  # a bad_combination
+            return (word, [(key, str(value).lower()) for key, value in pairs])
         except CallError as error:
-            return ("exit", shown(error.cause))
+            return ("exit", self.shown(error.cause))
 
     async def ask(self, sup: Pid, call: Term) -> Term:
         match call:
             case ("start_child", child):
-                return ("ok", self.who(await supervisor.start_child(sup, self.spec(child))))
+                return self.started(await supervisor.start_child_with_info(sup, self.spec(child)))
             case ("restart_child", name):
-                return ("ok", self.who(await supervisor.restart_child(sup, name)))
-            case ("start_instance", name, body):
-                return ("ok", self.who(await supervisor.start_child(sup, [name, body])))
+                return self.started(await supervisor.restart_child_with_info(sup, name))
+            case ("start_instance", *args):
+                return self.started(await supervisor.start_child_with_info(sup, args))
+            case ("get_childspec", name):
+                spec = await supervisor.get_childspec(sup, name)
+                kind = ChildType(spec.type).value
+                stop = words(spec.shutdown_s)
+                return ("spec", spec.restart.value, stop, kind, str(spec.significant).lower())
             case (_, name):
                 await self.apply(sup, call[0], name)
                 return "ok"
@@ -297,8 +405,28 @@ class Stage:
             known = self.latest.get(name)
             await supervisor.terminate_child(sup, name if known is None else known[1])
 
-    def who(self, pid: Pid | None) -> Term:
-        return "undefined" if pid is None else self.names[pid]
+    def started(self, answer: StartAnswer) -> Term:
+        info = () if answer.info is None else (answer.info,)
+        return ("ok", self.who(answer.pid), *info)
+
+    def who(self, pid: Any) -> Term:
+        return "undefined" if pid is None else self.names.get(pid, "stranger")
+
+    def shown(self, reason: Term) -> Term:
+        """Leave the stack and the class of the supervisor out of a reason, and name the pids."""
+        match reason:
+            case Raised():
+                return "raised"
+            case ("bad_return", (_, "init", value)):
+                return ("bad_return", value)
+            case tuple():
+                return tuple(map(self.shown, reason))
+        return self.who(reason) if isinstance(reason, Pid) else reason
+
+    def kill(self, name: str) -> None:
+        pid = self.alive(name)
+        if pid is not None:
+            exit(pid, "kill")
 
     def alive(self, name: str) -> Pid | None:
         pid = self.latest[name][1] if name in self.latest else None
@@ -314,7 +442,7 @@ class Stage:
 
     def ended(self, pid: Pid, reason: object) -> None:
         self.stuck.discard(pid)
-        self.note("down", *self.names[pid], shown(reason))
+        self.note("down", *self.names[pid], self.shown(reason))
 
     def note(self, *event: Term) -> None:
         self.events.append(event)
@@ -328,36 +456,61 @@ def seconds(shutdown: Term) -> Any:
     return words[shutdown] if isinstance(shutdown, str) else shutdown / 1000
 
 
-def shown(reason: Term) -> Term:
-    """Leave the stack out of a reason."""
-    if isinstance(reason, Raised):
-        return "raised"
-    return tuple(map(shown, reason)) if isinstance(reason, tuple) else reason
+def words(shutdown_s: Any) -> Term:
+    """Turn a shutdown into Erlang's."""
+    if shutdown_s in (BRUTAL_KILL, INFINITY):
+        return "infinity" if shutdown_s == INFINITY else "brutal_kill"
+    return 20 if shutdown_s == SLOW_S else round(shutdown_s * 1000)
 
 
 # Comparing.
 
 
 def comparable(scenario: Scenario, seen: list[Any]) -> list[Any]:
-    """Leave out what OTP does not promise: the order among the children of a killed or simple supervisor."""
-    simple = scenario[0][5][0] == "simple"
-    supervisors = set(supervisors_of(scenario[0]))
+    """Leave out what OTP does not promise: the order among those that a killed or simple supervisor leaves behind."""
+    root, steps = scenario
+    supervisors = {child[1]: child for child in supervisors_of(root)}
+    simple = {name for name, child in supervisors.items() if child[5][0] == "simple"}
+    brutal = any(child[3] == "brutal_kill" for child in supervisors.values())
+    violent = "kills" in repr(scenario)
+    linked = any(step[0] == "link" for step in steps)
+    free = simple or brutal or linked or any(step[0] == "fake" for step in steps)
     result = []
-    for step, (answer, observed) in zip([("start",), *scenario[1]], seen, strict=True):
-        events = observed
-        listed = simple and step[-1] == "which_children" and answer != "dead"
-        if simple or (step[0] == "kill" and supervisors.intersection(step[1])):
+    for step, (answer, observed) in zip([("start",), *steps], seen, strict=True):
+        # A partner that traps exits may be killed by its supervisor before or after it has taken the exit signal.
+        events = [event for event in observed if not (linked and event[0] == "info")]
+        if free or (step[0] == "kill" and supervisors.keys() & step[1]):
             starts = [event for event in events if event[0] == "start"]
             others = sorted((event for event in events if event[0] != "start"), key=repr)
             events = starts + others
-        result.append([sorted(answer, key=repr) if listed else answer, events])
+        elif violent:
+            # The victim of a child that is about to end itself: either may be gone first.
+            events = [
+                event
+                for down, run in groupby(events, lambda event: event[0] == "down")
+                for event in (sorted(run, key=repr) if down else run)
+            ]
+        shown = answer
+        if step[0] == "manage" and step[1] in simple:
+            shown = listing(answer)
+        elif step[0] == "burst" and step[1] in simple and answer != "dead":
+            shown = [listing(part) for part in answer]
+        result.append([shown, events])
     return result
 
 
-def supervisors_of(child: Term) -> list[str]:
-    if child[5][0] != "sup":
-        return ["root"] if child[5][0] == "simple" else []
-    return [child[1], *(name for inner in child[5][5] for name in supervisors_of(inner))]
+def listing(answer: Any) -> Any:
+    """Sort what which_children answered; other answers stay."""
+    listed = isinstance(answer, list) and all(isinstance(entry, list) for entry in answer)
+    return sorted(answer, key=repr) if listed else answer
+
+
+def supervisors_of(child: Term) -> list[Term]:
+    body = child[5]
+    if body[0] == "worker":
+        return []
+    inside = body[7] if body[0] == "sup" else []
+    return [child, *(found for inner in inside for found in supervisors_of(inner))]
 
 
 @dataclass
@@ -418,7 +571,7 @@ def main() -> None:
                 print(f"  {number}: {step}")
             print(f"step {index}:\n  BEAM {want}\n  ours {got}\n")
     print(f"{options.scenarios} scenarios, {len(found)} differ")
-    sys.exit(bool(found))
+    raise SystemExit(bool(found))
 
 
 if __name__ == "__main__":
