@@ -321,6 +321,8 @@ class SupervisorServer(GenServer[None]):
             if isinstance(outcome, StartFailure):
                 member.pid = old
                 self._report(SupervisorLabel.START_ERROR, member, outcome.reason)
+                if child.status is _Status.RESTARTING and child is not member:
+                    self._take_off(child)
                 return member
         return None
 

@@ -174,6 +174,24 @@ def test_one_for_all_starts_over_when_a_member_fails(lab):
     assert lab.drain() == wanted.split(",")
 
 
+def test_only_the_member_that_failed_counts_as_restarting(lab):
+    specs = [lab.spec(name) for name in "abc"]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=10**5)
+    lab.fates["a"] = ["fail"] * 10**5
+    c = lab.pid(sup, "c")
+
+    async def look():
+        lab.runtime.runtime.exit(c, "kill")
+        infos = await supervisor.which_children(sup.pid)
+        again = await supervisor.restart_child(sup.pid, "c")
+        await supervisor.terminate_child(sup.pid, "a")
+        return [(info.id, info.pid, info.restarting) for info in infos], again
+
+    seen, again = lab.do(look())
+    assert seen == [("c", None, False), ("b", None, False), ("a", None, True)]
+    assert again is lab.pids[3]
+
+
 @pytest.mark.otp("supervisor_SUITE", "rest_for_one")
 def test_rest_for_one_replaces_the_child_and_those_after_it(lab):
     specs = [lab.spec(name) for name in "abcd"]

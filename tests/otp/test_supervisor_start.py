@@ -279,16 +279,44 @@ def test_progress_of_starts_by_hand_is_logged_for_debugging_only(lab, caplog):
     assert logged == [("INFO", "a"), ("DEBUG", "b"), ("INFO", "b")]
 
 
-def test_async_init_of_children_is_awaited_in_start_order(lab):
+@pytest.fixture
+def start_slow(lab):
+    """A start function whose child takes a second for its init."""
+
     class Slow(type(lab.worker("x"))):
         async def init(self):
             await asyncio.sleep(1.0)
             return super().init()
 
-    def start():
-        return gen_server.start_link(Slow(lab, "slow", trap=True, stop_s=0))
+    return lambda: gen_server.start_link(Slow(lab, "slow", trap=True, stop_s=0))
 
-    lab.start(ChildSpec("slow", start), lab.spec("b"), strategy=Strategy.REST_FOR_ONE)
+
+async def awaited(pid, info):
+    return Started(await pid, info)
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [lambda pid: pid, lambda pid: Started(pid, "x"), lambda pid: awaited(pid, "x")]
+)
+
+
+@FORMS
+def test_async_init_of_children_is_awaited_in_start_order(lab, start_slow, form):
+    slow = ChildSpec("slow", lambda: form(start_slow()))
+    lab.start(slow, lab.spec("b"), strategy=Strategy.REST_FOR_ONE)
 
     assert lab.drain() == ["start slow", "start b"]
     assert lab.runtime.clock() == pytest.approx(1.0)
+
+
+@FORMS
+def test_async_init_that_fails_is_a_failed_start(lab, start_slow, form):
+    sup = lab.start()
+    lab.fates["slow"] = ["fail"]
+
+    with pytest.raises(StartChildError) as caught:
+        lab.do(supervisor.start_child(sup.pid, ChildSpec("slow", lambda: form(start_slow()))))
+
+    assert caught.value.reason == "refused"
+    assert lab.children(sup) == {}
+    assert lab.labels() == []

@@ -50,7 +50,7 @@ class Generator:
         self.levels = random.choice([1, 1, 2, 3])
         self.features = set(random.sample(FEATURES, random.choice([0, 1, 2, 2, 3])))
         # Who of two frees a name first, or stops first, is not promised where a supervisor did not see to it.
-        if FAKES in self.features:
+        if self.features & {FAKES, VIOLENT}:
             self.levels = 1
         if NAMES in self.features:
             self.features -= {BRUTAL, FAKES}
@@ -72,7 +72,11 @@ class Generator:
         if STOPS not in self.features:
             return ("stop", pick.choice(["shutdown", "normal", "oops"]))
         return pick.choice(
-            [("stop", pick.choice(REASONS)), ("halt", "root", pick.choice(REASONS)), ("kill", ["root"])]
+            [
+                ("stop", pick.choice(REASONS)),
+                ("halt", "root", pick.choice(REASONS)),
+                ("kill", ["root"]),
+            ]
         )
 
     # The tree.
@@ -244,7 +248,15 @@ class Generator:
         children = self.supervisors[sup]
         child = pick.choice([*children, *children, "nobody"])
         what = pick.choice(
-            ["start_child", "terminate_child", "restart_child", "delete_child", "list", "count", "spec"]
+            [
+                "start_child",
+                "terminate_child",
+                "restart_child",
+                "delete_child",
+                "list",
+                "count",
+                "spec",
+            ]
         )
         if what in ("list", "count"):
             return "which_children" if what == "list" else "count_children"
