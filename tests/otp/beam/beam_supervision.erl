@@ -4,7 +4,7 @@
 %% scheduler, so an empty run queue says that. The clock of the restart window is ours (see use_own_clock).
 -module(beam_supervision).
 -export([main/2, now/0, init/1, handle_call/3, handle_cast/2, handle_info/2, handle_continue/2, terminate/2]).
--export([start_child/1]).
+-export([start_child/1, plain/5]).
 
 main(In, Out) ->
     beam_terms:be_quiet(),
@@ -184,6 +184,8 @@ start_child({Id, Body}) ->
         _ -> start_process(Id, Body, Fate)
     end.
 
+start_process(Id, {worker, _, _, Trap, {plain, Deaf}}, Fate) ->
+    proc_lib:start_link(?MODULE, plain, [Id, Trap, Deaf, Fate, self()]);
 start_process(Id, Body, Fate) ->
     Arg = {Id, Body, Fate},
     case {element(1, Body), element(2, Body)} of
@@ -217,6 +219,10 @@ init({Id, {worker, _, _, Trap, Stop}, Fate}) ->
     case Fate of
         ok -> {ok, State};
         {kills, Other} -> kill(Other), {ok, State};
+        {helper, HelperTrap} ->
+            Helper = {list_to_atom(atom_to_list(Id) ++ "h"), {worker, none, [], HelperTrap, quick}, ok},
+            {ok, _} = gen_server:start_link(?MODULE, Helper, []),
+            {ok, State};
         {then_exit, Reason} -> {ok, State, {continue, {stop, Reason}}}
     end.
 
@@ -255,6 +261,33 @@ terminate(Reason, {Id, N, Stop}) ->
         stubborn when Reason =:= shutdown -> note({stuck, self()}), receive never -> ok end;
         _ -> ok
     end.
+
+%% A worker that is no gen_server; a deaf one does not stop when it is told to.
+
+plain(Id, _, _, ignore, _) -> note([ignore, Id]), proc_lib:init_ack(ignore);
+plain(Id, _, _, {Word, Reason}, _) when Word =:= fail; Word =:= exit -> note([fail, Id]), exit(Reason);
+plain(Id, _, _, raise, _) -> note([fail, Id]), error(boom);
+plain(Id, Trap, Deaf, Fate, Parent) ->
+    process_flag(trap_exit, Trap),
+    N = ask({born, self(), Id}),
+    proc_lib:init_ack({ok, self()}),
+    case Fate of
+        {then_exit, Reason} -> exit(Reason);
+        _ -> plain_loop(Id, N, Deaf, Parent)
+    end.
+
+plain_loop(Id, N, Deaf, Parent) ->
+    receive
+        {'$gen_cast', {stop, Reason}} -> exit(Reason);
+        {'$gen_cast', raise} -> error(boom);
+        {'$gen_cast', {fake, Reason}} -> exit(Parent, Reason);
+        {'$gen_call', From, unlink} -> unlink(Parent), gen_server:reply(From, ok);
+        {'$gen_call', From, {link, Pid}} -> link(Pid), gen_server:reply(From, ok);
+        {'EXIT', Parent, shutdown} when Deaf -> note({stuck, self()});
+        {'EXIT', Parent, Reason} -> exit(Reason);
+        {'EXIT', _, Reason} -> note([info, Id, N, reason(Reason)])
+    end,
+    plain_loop(Id, N, Deaf, Parent).
 
 %% The tracer.
 

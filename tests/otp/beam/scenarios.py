@@ -39,7 +39,11 @@ LINKS = "links"
 FAKES = "fakes"
 # simple_one_for_one supervisors in the tree.
 SIMPLE = "simple"
-FEATURES = [NAMES, STARTS, VIOLENT, BURSTS, STOPS, BRUTAL, LINKS, FAKES, SIMPLE]
+# Workers that are no gen_servers; some of them ignore being told to stop.
+PLAIN = "plain"
+# Workers start a process of their own, linked to them.
+HELPERS = "helpers"
+FEATURES = [NAMES, STARTS, VIOLENT, BURSTS, BURSTS, STOPS, BRUTAL, LINKS, FAKES, SIMPLE, PLAIN, HELPERS]
 
 
 class Generator:
@@ -57,6 +61,7 @@ class Generator:
         self.workers: list[str] = []
         self.supervisors: dict[str, list[str]] = {}
         self.simples: dict[str, Term] = {}  # with their shutdown
+        self.named = 0
 
     def scenario(self) -> Scenario:
         """Make it."""
@@ -83,7 +88,7 @@ class Generator:
 
     def sup(self, name: str, level: int) -> Term:
         pick = self.random
-        auto = pick.choice(["never", "never", "any_significant", "all_significant"])
+        auto = pick.choice(["never", "never", "never", "any_significant", "all_significant"])
         children = self.supervisors[name] = []
         number = pick.choice([1, 2, 3, 3, 4])
         specs = []
@@ -98,11 +103,13 @@ class Generator:
         pick = self.random
         template = (pick.choice(RESTARTS[1:]), pick.choice(SHUTDOWNS))
         self.simples[name] = template[1]
+        self.supervisors[name] = []
         return ("simple", self.name(), [], *self.limits(), template)
 
     def limits(self) -> Term:
         pick = self.random
-        return pick.choice([0, 1, 1, 2, 3, 10]), pick.choice([1, 2, 5, 1000])
+        intensities = [2, 10, 100, 100] if BURSTS in self.features else [0, 1, 1, 2, 3, 10, 10, 100]
+        return pick.choice(intensities), pick.choice([1, 2, 5, 1000])
 
     def child(self, parent: str, name: str, level: int, auto: str) -> Term:
         pick = self.random
@@ -132,19 +139,36 @@ class Generator:
             if victims:
                 stops += [("kills", pick.choice(victims))] * 2
         fates = self.fates(victims if VIOLENT in self.features else ())
+        if PLAIN in self.features and pick.random() < 0.6:
+            deaf = "stubborn" in stops and pick.random() < 0.5
+            fates = [fate for fate in fates if fate[0] not in ("kills", "helper")]
+            return ("worker", "none", fates, pick.random() < 0.6, ("plain", deaf))
         return ("worker", self.name(), fates, pick.random() < 0.6, pick.choice(stops))
 
     def name(self) -> str:
         pick = self.random
         if NAMES not in self.features or pick.random() < 0.3:
             return "none"
-        return f"name{pick.randrange(9)}"
+        self.named += 1
+        return f"name{self.named if pick.random() < 0.9 else pick.randrange(self.named)}"
 
     def fates(self, victims: Any = (), *, supervisor: bool = False) -> list[Term]:
         pick = self.random
         if supervisor and STARTS not in self.features:
             return []
-        return [self.fate(victims, supervisor) for _ in range(pick.choice([0, 0, 0, 2, 4]))]
+        number = pick.choice([0, 0, 0, 2, 4])
+        later = [self.fate(victims, supervisor) for _ in range(number)]
+        if BURSTS in self.features and not supervisor and pick.random() < 0.7:
+            later = [self.failure() for _ in range(pick.randint(1, 6))] + later
+        first = [] if pick.random() < 0.1 else ["ok"]
+        if HELPERS in self.features and not supervisor:
+            helper = ("helper", pick.random() < 0.5)
+            return [pick.choice([helper, fate]) if fate == "ok" else fate for fate in ["ok", *later]]
+        return [*first, *later] if later else []
+
+    def failure(self) -> Term:
+        pick = self.random
+        return pick.choice(["raise", ("fail", pick.choice(REASONS)), ("start", "odd")])
 
     def fate(self, victims: Any, supervisor: bool) -> Term:  # noqa: FBT001
         pick = self.random
@@ -163,11 +187,10 @@ class Generator:
 
     def step(self) -> Term:
         pick = self.random
-        if self.simples and pick.random() < (0.3 if self.supervisors else 0.6):
-            return self.simple_step(pick.choice(list(self.simples)))
-        supervisors = list(self.supervisors) or list(self.simples)
-        sup = pick.choice(supervisors)
-        if self.features and pick.random() < 0.4:
+        if self.simples and pick.random() < 0.3:
+            return ("manage", (simple := pick.choice(list(self.simples))), self.simple_call(simple))
+        sup = pick.choice(list(self.supervisors))
+        if self.features and pick.random() < (0.7 if BURSTS in self.features else 0.4):
             special = self.special(sup)
             if special is not None:
                 return special
@@ -182,8 +205,8 @@ class Generator:
             case "kill":
                 return ("kill", [worker])
             case "kills":
-                mine = [name for name in self.supervisors.get(sup, ()) if name in self.workers]
-                number = 1 if LINKS in self.features else 2
+                mine = [name for name in self.supervisors[sup] if name in self.workers]
+                number = 1 if self.features & {LINKS, HELPERS} else 2
                 return ("kill", pick.sample(mine, min(number, len(mine))))
             case "kill_sup":
                 # Nor is it promised who is quicker, the orphans to free their names or the next supervisor.
@@ -195,42 +218,51 @@ class Generator:
     def special(self, sup: str) -> Term:
         pick = self.random
         reason = pick.choice(REASONS)
-        mine = [name for name in self.supervisors.get(sup, ()) if name in self.workers]
-        what = pick.choice(sorted(self.features))
+        mine = [name for name in self.supervisors[sup] if name in self.workers]
+        what = pick.choice([*sorted(self.features), *(self.features & {BURSTS})])
         if what == BURSTS:
-            return ("burst", sup, [self.part(sup, mine) for _ in range(pick.randint(2, 6))])
+            return ("burst", sup, self.parts(sup))
         if what == STOPS:
             return (pick.choice(["halt", "signal"]), sup, reason)
         if what == LINKS and len(mine) > 1:
             return ("link", *pick.sample(mine, 2))
+        if what == HELPERS and mine:
+            helper = f"{pick.choice(mine)}h"
+            return ("kill", [helper]) if pick.random() < 0.5 else ("crash", helper, reason)
         if what == FAKES and mine:
             return ("fake", pick.choice(mine), reason)
         return None
 
-    def part(self, sup: str, mine: list[str]) -> Term:
-        """Make a message for a supervisor that is kept from its work."""
+    def parts(self, sup: str) -> list[Term]:
+        """Make messages for a supervisor that is kept from its work: children that end, calls about the same children."""
         pick = self.random
-        if mine and pick.random() < 0.5:
-            worker = pick.choice(mine)
-            how = pick.choice(["kill", "crash"])
-            return ("kill", [worker]) if how == "kill" else (how, worker, pick.choice(REASONS))
-        return ("call", self.call(sup) if sup in self.supervisors else self.simple_call(sup))
-
-    def simple_step(self, sup: str) -> Term:
-        pick = self.random
-        worker = pick.choice([*self.workers, "nobody"])
-        what = pick.choices(["manage", "kill", "crash", "raise", "pass"], [9, 3, 4, 1, 2])[0]
-        if what == "manage":
-            return ("manage", sup, self.simple_call(sup))
-        if what == "pass":
-            return ("pass", pick.choice([1, 999, 1000, 1001, 3000]))
-        return ("kill", [worker]) if what == "kill" else (what, worker, pick.choice(REASONS))
+        mine = [name for name in self.supervisors[sup] if name in self.workers]
+        few = pick.sample(mine, min(2, len(mine)))
+        parts: list[Term] = []
+        for _ in range(pick.randint(2, 7)):
+            worker = pick.choice(few) if few else "nobody"
+            what = pick.choices(["kill", "crash", "about", "any"], [3, 2, 4, 2])[0]
+            match what:
+                case "kill":
+                    parts.append(("kill", [worker]))
+                case "crash":
+                    parts.append(("crash", worker, pick.choice(REASONS)))
+                case "about" if sup not in self.simples:
+                    how = pick.choice(["terminate_child", "restart_child", "delete_child"])
+                    parts.append(("call", pick.choice([(how, worker), (how, worker), "which_children"])))
+                case "about":
+                    parts.append(("call", pick.choice([("terminate_instance", worker), "which_children"])))
+                case "any":
+                    parts.append(("call", self.call(sup)))
+        return parts
 
     def simple_call(self, sup: str) -> Term:
         pick = self.random
-        worker = pick.choice([*self.workers, "nobody"])
-        if pick.random() < 0.6:
-            self.workers.append(f"i{len(self.workers)}")
+        mine = self.supervisors[sup]
+        worker = pick.choice([*mine, *mine, *self.workers, "nobody"])
+        if pick.random() < (0.5 if mine else 0.9):
+            mine.append(f"i{len(self.workers)}")
+            self.workers.append(mine[-1])
             made = self.worker(self.simples[sup], [])
             # A restart that says ignore leaves a bogus entry in OTP 25; newer OTP and we drop the child.
             fates = [fate for fate in made[2] if fate not in ("ignore", ("start", "ignore"))]
@@ -243,7 +275,7 @@ class Generator:
 
     def call(self, sup: str) -> Term:
         pick = self.random
-        if sup not in self.supervisors:
+        if sup in self.simples:
             return self.simple_call(sup)
         children = self.supervisors[sup]
         child = pick.choice([*children, *children, "nobody"])
