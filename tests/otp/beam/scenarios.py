@@ -43,7 +43,20 @@ SIMPLE = "simple"
 PLAIN = "plain"
 # Workers start a process of their own, linked to them.
 HELPERS = "helpers"
-FEATURES = [NAMES, STARTS, VIOLENT, BURSTS, BURSTS, STOPS, BRUTAL, LINKS, FAKES, SIMPLE, PLAIN, HELPERS]
+FEATURES = [
+    NAMES,
+    STARTS,
+    VIOLENT,
+    BURSTS,
+    BURSTS,
+    STOPS,
+    BRUTAL,
+    LINKS,
+    FAKES,
+    SIMPLE,
+    PLAIN,
+    HELPERS,
+]
 
 
 class Generator:
@@ -58,6 +71,10 @@ class Generator:
             self.levels = 1
         if NAMES in self.features:
             self.features -= {BRUTAL, FAKES}
+        # How far a death has gone along a chain of links when the supervisor stops the next in it is not promised.
+        if LINKS in self.features:
+            self.features -= {HELPERS}
+        self.linked = False
         self.workers: list[str] = []
         self.supervisors: dict[str, list[str]] = {}
         self.simples: dict[str, Term] = {}  # with their shutdown
@@ -163,14 +180,16 @@ class Generator:
         first = [] if pick.random() < 0.1 else ["ok"]
         if HELPERS in self.features and not supervisor:
             helper = ("helper", pick.random() < 0.5)
-            return [pick.choice([helper, fate]) if fate == "ok" else fate for fate in ["ok", *later]]
+            return [
+                pick.choice([helper, fate]) if fate == "ok" else fate for fate in ["ok", *later]
+            ]
         return [*first, *later] if later else []
 
     def failure(self) -> Term:
         pick = self.random
         return pick.choice(["raise", ("fail", pick.choice(REASONS)), ("start", "odd")])
 
-    def fate(self, victims: Any, supervisor: bool) -> Term:  # noqa: FBT001
+    def fate(self, victims: Any, supervisor: bool) -> Term:
         pick = self.random
         reason = pick.choice(REASONS)
         bads: list[Term] = ["ignore", "raise", "odd" if supervisor else ("fail", reason)]
@@ -191,9 +210,11 @@ class Generator:
             return ("manage", (simple := pick.choice(list(self.simples))), self.simple_call(simple))
         sup = pick.choice(list(self.supervisors))
         if self.features and pick.random() < (0.7 if BURSTS in self.features else 0.4):
-            special = self.special(sup)
-            if special is not None:
-                return special
+            return self.special(sup) or self.common(sup)
+        return self.common(sup)
+
+    def common(self, sup: str) -> Term:
+        pick = self.random
         worker = pick.choice(self.workers) if self.workers else "nobody"
         what = pick.choices(
             ["crash", "raise", "signal", "kill", "kills", "kill_sup", "unlink", "pass", "manage"],
@@ -209,8 +230,9 @@ class Generator:
                 number = 1 if self.features & {LINKS, HELPERS} else 2
                 return ("kill", pick.sample(mine, min(number, len(mine))))
             case "kill_sup":
-                # Nor is it promised who is quicker, the orphans to free their names or the next supervisor.
-                return ("kill", ["root" if NAMES in self.features else sup])
+                # Orphans free their names before the next supervisor wants them, but not theirs of a deeper tree.
+                deep = NAMES in self.features and self.levels > 2
+                return ("kill", ["root" if deep else sup])
             case "pass":
                 return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
         return ("manage", sup, self.call(sup))
@@ -224,7 +246,8 @@ class Generator:
             return ("burst", sup, self.parts(sup))
         if what == STOPS:
             return (pick.choice(["halt", "signal"]), sup, reason)
-        if what == LINKS and len(mine) > 1:
+        if what == LINKS and len(mine) > 1 and not self.linked:
+            self.linked = True
             return ("link", *pick.sample(mine, 2))
         if what == HELPERS and mine:
             helper = f"{pick.choice(mine)}h"
@@ -249,9 +272,13 @@ class Generator:
                     parts.append(("crash", worker, pick.choice(REASONS)))
                 case "about" if sup not in self.simples:
                     how = pick.choice(["terminate_child", "restart_child", "delete_child"])
-                    parts.append(("call", pick.choice([(how, worker), (how, worker), "which_children"])))
+                    parts.append(
+                        ("call", pick.choice([(how, worker), (how, worker), "which_children"]))
+                    )
                 case "about":
-                    parts.append(("call", pick.choice([("terminate_instance", worker), "which_children"])))
+                    parts.append(
+                        ("call", pick.choice([("terminate_instance", worker), "which_children"]))
+                    )
                 case "any":
                     parts.append(("call", self.call(sup)))
         return parts
