@@ -232,12 +232,13 @@ class DynamicServer(GenServer[None]):
         self.runtime.send_after(self.pid, wait_s, _TryAgain(pid))
         return NoReply(None)
 
-    def _try_again(
-        self, pid: Pid, waiting: _Waiting
-    ) -> NoReply[None] | Stop[None] | Awaitable[NoReply[None] | Stop[None]]:
-        if self._flags.backoff is None:
-            return self._restart(pid, waiting)
-        return self._attempt(pid, waiting)
+    async def _try_again(self, pid: Pid, waiting: _Waiting) -> NoReply[None] | Stop[None]:
+        if self._flags.backoff is not None:
+            return await self._attempt(pid, waiting)
+        # The failed attempt has cost OTP turns as well: a tree that is still stopping gets as far as there.
+        await asyncio.sleep(0)
+        result = self._restart(pid, waiting)
+        return await result if isinstance(result, Awaitable) else result
 
     async def _attempt(self, pid: Pid, waiting: _Waiting) -> NoReply[None] | Stop[None]:
         # Whoever the death has reached gets its turn first, and frees its name, as while OTP waits for an init.

@@ -281,6 +281,8 @@ class SupervisorServer(GenServer[None]):
 
     async def _try_again(self, child: _Child) -> bool:
         if self._flags.backoff is None:
+            # The failed attempt has cost OTP turns as well: a tree that is still stopping gets as far as there.
+            await asyncio.sleep(0)
             return await self._restart(child)
         child.timer = None
         failed = await self._start_group(child)
@@ -311,11 +313,12 @@ class SupervisorServer(GenServer[None]):
 
     async def _start_group(self, child: _Child) -> _Child | None:
         """Start the group of `child`; returns the first member that did not start."""
-        # Whoever a death has reached gets its turn first, and frees its name, as while OTP waits for an init.
-        await asyncio.sleep(0)
         for member in self._group(child):
             if member.status is _Status.RUNNING:
                 continue
+            # Whoever a death has reached gets its turn first, and frees its name, as while OTP waits for an init.
+            # 10,000 children take 66 ms for it instead of 57, and leave the loop alone in between.
+            await asyncio.sleep(0)
             old = member.pid
             outcome = await self._start(member)
             if isinstance(outcome, StartFailure):

@@ -230,9 +230,7 @@ class Generator:
                 number = 1 if self.features & {LINKS, HELPERS} else 2
                 return ("kill", pick.sample(mine, min(number, len(mine))))
             case "kill_sup":
-                # Orphans free their names before the next supervisor wants them, but not theirs of a deeper tree.
-                deep = NAMES in self.features and self.levels > 2
-                return ("kill", ["root" if deep else sup])
+                return ("kill", [sup])
             case "pass":
                 return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
         return ("manage", sup, self.call(sup))
