@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 from collections import namedtuple
 
@@ -444,6 +445,22 @@ def test_orphans_free_their_names_before_the_first_restart(lab, shutdown_s, vict
     inner = Known(lab.pid(sup, "inner"))
     assert lab.pid(inner, "w") is lab.runtime.runtime.whereis("worker")
     assert "start_error inner" not in lab.labels()
+
+
+def test_others_have_turns_between_the_starts_of_a_group(lab):
+    specs = [lab.spec(str(number), trap=False) for number in range(50)]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL)
+    seen = set()
+
+    async def watch():
+        while len(lab.pids) < 100:
+            seen.add(len(lab.pids))
+            await asyncio.sleep(0)
+
+    lab.runtime.runtime.spawn(watch)
+    lab.end(lab.pid(sup, "7"), "kill")
+
+    assert seen.issuperset(range(51, 100))
 
 
 # Significant children.

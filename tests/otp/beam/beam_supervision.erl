@@ -82,7 +82,7 @@ step({burst, Id, Parts}) ->
         Pid ->
             sys:suspend(Pid),
             Waits = [begin Wait = part(Part, Pid), quiesce(), Wait end || Part <- Parts],
-            sys:resume(Pid),
+            catch sys:resume(Pid),
             quiesce(),
             [receive {Ref, Answer} -> Answer end || Ref <- Waits]
     end;

@@ -260,6 +260,12 @@ class Generator:
         mine = [name for name in self.supervisors[sup] if name in self.workers]
         few = pick.sample(mine, min(2, len(mine)))
         parts: list[Term] = []
+        # A supervisor obeys its own even now.
+        last = (
+            ("stop", pick.choice(REASONS))
+            if sup == "root"
+            else ("manage", "root", self.call("root"))
+        )
         for _ in range(pick.randint(2, 7)):
             worker = pick.choice(few) if few else "nobody"
             what = pick.choices(["kill", "crash", "about", "any"], [3, 2, 4, 2])[0]
@@ -279,7 +285,7 @@ class Generator:
                     )
                 case "any":
                     parts.append(("call", self.call(sup)))
-        return parts
+        return [*parts, last] if pick.random() < 0.15 else parts
 
     def simple_call(self, sup: str) -> Term:
         pick = self.random

@@ -371,8 +371,9 @@ class Stage:
                 answers.append(self.virtual.loop.create_task(self.manage(pid, part[1])))
             else:
                 answers.append(self.step(part))
-            self.virtual.run_until_idle()
-        self.virtual.run(sys.resume(pid))
+            self.settle()
+        if pid.is_alive():
+            self.virtual.run(sys.resume(pid))
         self.settle()
         return [each.result() if isinstance(each, asyncio.Task) else each for each in answers]
 
