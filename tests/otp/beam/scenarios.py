@@ -66,11 +66,12 @@ class Generator:
         self.random = random
         self.levels = random.choice([1, 1, 2, 3])
         self.features = set(random.sample(FEATURES, random.choice([0, 1, 2, 2, 3])))
-        # Who of two frees a name first, or stops first, is not promised where a supervisor did not see to it.
+        # What two supervisors do at the same time has no promised order.
         if self.features & {FAKES, VIOLENT}:
             self.levels = 1
+        # Nor have orphans who free their names and a supervisor that wants them, if nobody waits for either.
         if NAMES in self.features:
-            self.features -= {BRUTAL, FAKES}
+            self.features -= {BRUTAL}
         # How far a death has gone along a chain of links when the supervisor stops the next in it is not promised.
         if LINKS in self.features:
             self.features -= {HELPERS}
@@ -193,7 +194,8 @@ class Generator:
         pick = self.random
         reason = pick.choice(REASONS)
         bads: list[Term] = ["ignore", "raise", "odd" if supervisor else ("fail", reason)]
-        if self.levels == 1 and not supervisor:
+        # Nor have the end of a child and another attempt to restart its sibling.
+        if self.levels == 1 and not supervisor and BURSTS not in self.features:
             bads.append(("then_exit", pick.choice(CLEAN)))
         if victims:
             bads += [("kills", pick.choice(victims))] * 2
