@@ -69,7 +69,7 @@ class Generator:
         # What two supervisors do at the same time has no promised order.
         if self.features & {FAKES, VIOLENT}:
             self.levels = 1
-        # Nor have orphans who free their names and a supervisor that wants them, if nobody waits for either.
+        # Nor have orphans who free their names and a supervisor that wants them.
         if NAMES in self.features:
             self.features -= {BRUTAL}
         # How far a death has gone along a chain of links when the supervisor stops the next in it is not promised.
@@ -232,7 +232,9 @@ class Generator:
                 number = 1 if self.features & {LINKS, HELPERS} else 2
                 return ("kill", pick.sample(mine, min(number, len(mine))))
             case "kill_sup":
-                return ("kill", [sup])
+                # A deep tree may not have freed its names before the next one wants them.
+                deep = NAMES in self.features and self.levels > 2
+                return ("kill", ["root" if deep else sup])
             case "pass":
                 return ("pass", pick.choice([1, 400, 600, 999, 1000, 1001, 2000, 3000, 6000]))
         return ("manage", sup, self.call(sup))
