@@ -76,7 +76,7 @@ class _BadReturnError(Exception):
 
 
 class _TryAgain:
-    """Message to itself: the restart of `child` is due, unless `child.attempt` is another one by now."""
+    """Message to itself: the restart of `child` is due; see `_due`."""
 
     __slots__ = ("child",)
 
@@ -163,8 +163,8 @@ class SupervisorServer(GenServer[None]):
             child = None if message.pid is None else self._by_pid.pop(message.pid, None)
             going_on = child is None or await self._child_ended(child, message.reason)
         elif isinstance(message, _TryAgain):
-            child = message.child
-            going_on = child.attempt is not message or await self._try_again(child)
+            child = self._due(message)
+            going_on = child is None or await self._try_again(child)
         else:
             _log.error("supervisor %r dropped %s", self.pid, bounded_text(message))
             going_on = True
@@ -278,6 +278,13 @@ class SupervisorServer(GenServer[None]):
         if child.status is _Status.RESTARTING:
             wait_s = backoff.wait_s(child.failures, self._random)
             child.timer = self.runtime.send_after(self.pid, wait_s, child.attempt)
+
+    def _due(self, message: _TryAgain) -> _Child | None:
+        """Say whose restart is due; without back-off OTP's way, by the id alone: of two messages both count."""
+        if self._flags.backoff is not None:
+            return message.child if message.child.attempt is message else None
+        child = self._children.get(message.child.spec.id)
+        return child if child is not None and child.status is _Status.RESTARTING else None
 
     async def _try_again(self, child: _Child) -> bool:
         if self._flags.backoff is None:

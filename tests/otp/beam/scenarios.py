@@ -194,8 +194,7 @@ class Generator:
         pick = self.random
         reason = pick.choice(REASONS)
         bads: list[Term] = ["ignore", "raise", "odd" if supervisor else ("fail", reason)]
-        # Nor have the end of a child and another attempt to restart its sibling.
-        if self.levels == 1 and not supervisor and BURSTS not in self.features:
+        if self.levels == 1 and not supervisor:
             bads.append(("then_exit", pick.choice(CLEAN)))
         if victims:
             bads += [("kills", pick.choice(victims))] * 2
