@@ -215,6 +215,7 @@ init({Id, {simple, _, _, Intensity, Period, {Restart, Shutdown}}, _}) ->
     {ok, {#{strategy => simple_one_for_one, intensity => Intensity, period => Period}, [Template]}};
 init({Id, {worker, _, _, Trap, Stop}, Fate}) ->
     process_flag(trap_exit, Trap),
+    put(parent, started_by()),
     State = {Id, ask({born, self(), Id}), Stop},
     case Fate of
         ok -> {ok, State};
@@ -229,7 +230,8 @@ init({Id, {worker, _, _, Trap, Stop}, Fate}) ->
 kill(Id) ->
     case alive(Id) of dead -> ok; Pid -> exit(Pid, kill) end.
 
-parent() ->
+%% Asked while it lives: later its name may be nobody's.
+started_by() ->
     case hd(get('$ancestors')) of
         Name when is_atom(Name) -> whereis(Name);
         Pid -> Pid
@@ -237,7 +239,7 @@ parent() ->
 
 handle_call({link, Pid}, _, State) -> link(Pid), {reply, ok, State};
 handle_call(unlink, _, State) ->
-    unlink(parent()),
+    unlink(get(parent)),
     {reply, ok, State}.
 
 handle_continue({stop, Reason}, {Id, N, _}) -> {stop, Reason, {Id, N, quick}}.
@@ -245,7 +247,7 @@ handle_continue({stop, Reason}, {Id, N, _}) -> {stop, Reason, {Id, N, quick}}.
 handle_cast({stop, Reason}, {Id, N, {exit, R}}) -> {stop, Reason, {Id, N, {exit, R}}};
 handle_cast({stop, Reason}, {Id, N, raise}) -> {stop, Reason, {Id, N, raise}};
 handle_cast({stop, Reason}, {Id, N, _}) -> {stop, Reason, {Id, N, quick}};
-handle_cast({fake, Reason}, State) -> exit(parent(), Reason), {noreply, State};
+handle_cast({fake, Reason}, State) -> exit(get(parent), Reason), {noreply, State};
 handle_cast(raise, {_, _, _}) -> error(boom).
 
 handle_info({'EXIT', _, Reason}, {Id, N, _} = State) ->
