@@ -35,7 +35,7 @@ def run_start(spec: ChildSpec, first: tuple[object, ...] = ()) -> Outcome | Awai
         return _failure(error)
     if isinstance(result, Pid):
         return _wait_for(result) if result.initialising else Started(result)
-    if isinstance(result, Awaitable):
+    if isinstance(result, Awaitable) or (isinstance(result, Started) and result.pid.initialising):
         return _wait_for(result)
     return outcome_of(result)
 
@@ -75,11 +75,12 @@ def was_expected(spec: ChildSpec, reason: object) -> bool:
     return reason == NORMAL or (spec.shutdown_s is not BRUTAL_KILL and is_clean(reason))
 
 
-async def _wait_for(start: Awaitable[object]) -> Outcome:
+async def _wait_for(start: Awaitable[object] | Started) -> Outcome:
     try:
-        result = await start
-        if isinstance(result, Pid) and result.initialising:
-            await result
+        result = start if isinstance(start, Started) else await start
+        pid = result.pid if isinstance(result, Started) else result
+        if isinstance(pid, Pid) and pid.initialising:
+            await pid
     except (Exception, CancelledError) as error:  # noqa: BLE001 - as in run_start
         return _failure(error)
     return outcome_of(result)

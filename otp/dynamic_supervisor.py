@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 from otp.address import Name
+from otp.callback_results import Ignore, Stop
 from otp.child_spec import INFINITY, Backoff, ChildSpec, ChildType, Started, check_intensity
 from otp.child_spec_forms import ChildModule, SpecForm, as_child_spec
 from otp.dynamic_supervisor_process import DynamicServer
@@ -71,14 +72,46 @@ class DynamicSupervisor(ChildModule):
         self.backoff = backoff
         self.extra_arguments = tuple(extra_arguments)
 
+    def init(self) -> DynamicSupervisor | Ignore:
+        """Return whose flags to run by, its own unless a subclass says otherwise, or Ignore(); runs in the process."""
+        return self
+
     def start_in(self, runtime: Runtime, *, parent: Pid | None, name: Name | None) -> Pid:
         """Start it in `runtime`, linked to `parent` if there is one."""
-        server = DynamicServer(self, self.max_children, self.extra_arguments)
-        return server.start_in(runtime, parent=parent, name=name)
+        return _DynamicSupervisorServer(self).start_in(runtime, parent=parent, name=name)
+
+
+class _DynamicSupervisorServer(DynamicServer):
+    """The process of a dynamic supervisor, which asks for its flags first."""
+
+    __slots__ = ("_supervisor",)
+
+    def __init__(self, supervisor: DynamicSupervisor) -> None:
+        super().__init__(supervisor)
+        self._supervisor = supervisor
+
+    def init(self) -> Ignore | Stop[None] | None:
+        try:
+            value: object = self._supervisor.init()
+        except SupervisorFlagsError as error:
+            return Stop(("supervisor_data", error.fault))
+        match value:
+            case DynamicSupervisor():
+                super().__init__(value, value.max_children, value.extra_arguments)
+                return super().init()
+            case Ignore():
+                return value
+            case _:
+                return Stop(("bad_return", (type(self._supervisor).__qualname__, "init", value)))
 
 
 def start_link(supervisor: DynamicSupervisor | None = None, *, name: Name | None = None) -> Pid:
-    """Start a dynamic supervisor without children, linked to the calling process."""
+    """Start a dynamic supervisor without children, linked to the calling process.
+
+    Raises:
+        StartError: `init` raised, gave bad flags or something else; `IgnoredError` for `Ignore()`; or the name is
+            taken.
+    """
     parent = self_process()
     server = supervisor or DynamicSupervisor()
     return server.start_in(parent.runtime, parent=parent, name=name)

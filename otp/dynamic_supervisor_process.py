@@ -8,6 +8,7 @@ Source: dynamic_supervisor.ex of Elixir 1.18; supervisor(3) of OTP 27.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Iterable
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast
 
-from otp.callback_results import CallResult, NoReply, Reply, Result, Stop
+from otp.callback_results import CallResult, Ignore, NoReply, Reply, Result, Stop
 from otp.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec, ChildType, Restart, Started
 from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
 from otp.errors import MaxChildrenError, OtpError, StartChildError
@@ -99,8 +100,9 @@ class DynamicServer(GenServer[None]):
         self._window = RestartWindow(flags.intensity, flags.period_s)
         self._random = Random()
 
-    def init(self) -> None:
+    def init(self) -> Ignore | Stop[None] | None:
         self.trap_exit()
+        return None
 
     def handle_call(
         self, request: tuple[str, Any], from_: From, state: None
@@ -228,23 +230,22 @@ class DynamicServer(GenServer[None]):
         self.runtime.send_after(self.pid, wait_s, _TryAgain(pid))
         return NoReply(None)
 
-    def _try_again(self, pid: Pid, waiting: _Waiting) -> Result[None] | Awaitable[Result[None]]:
-        if self._flags.backoff is None:
-            return self._restart(pid, waiting)
-        return self._attempt(pid, waiting)
+    async def _try_again(self, pid: Pid, waiting: _Waiting) -> Result[None]:
+        if self._flags.backoff is not None:
+            return await self._attempt(pid, waiting)
+        # The failed attempt has cost OTP turns as well: a tree that is still stopping gets as far as there.
+        await asyncio.sleep(0)
+        result = self._restart(pid, waiting)
+        return await result if isinstance(result, Awaitable) else result
 
-    def _attempt(self, pid: Pid, waiting: _Waiting) -> Result[None] | Awaitable[Result[None]]:
+    async def _attempt(self, pid: Pid, waiting: _Waiting) -> Result[None]:
+        # Whoever the death has reached gets its turn first, and frees its name, as while OTP waits for an init.
+        await asyncio.sleep(0)
         outcome = run_start(waiting.spec, self._extra_arguments)
         if isinstance(outcome, Awaitable):
-            return self._attempted_later(pid, waiting, outcome)
-        return self._attempted(pid, waiting, outcome)
-
-    async def _attempted_later(
-        self, pid: Pid, waiting: _Waiting, outcome: Awaitable[Outcome]
-    ) -> Result[None]:
-        result = self._attempted(pid, waiting, await outcome)
-        assert not isinstance(result, Awaitable)
-        return result
+            outcome = await outcome
+        result = self._attempted(pid, waiting, outcome)
+        return await result if isinstance(result, Awaitable) else result
 
     def _attempted(
         self, pid: Pid, waiting: _Waiting, outcome: Outcome

@@ -11,6 +11,7 @@ Source: supervisor(3) and supervisor.erl of OTP 25 to 27, checked against a runn
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
 from enum import Enum, auto
@@ -75,7 +76,7 @@ class _BadReturnError(Exception):
 
 
 class _TryAgain:
-    """Message to itself: the restart of `child` is due, unless `child.attempt` is another one by now."""
+    """Message to itself: the restart of `child` is due; see `_due`."""
 
     __slots__ = ("child",)
 
@@ -164,8 +165,8 @@ class SupervisorServer(GenServer[None]):
             child = None if message.pid is None else self._by_pid.pop(message.pid, None)
             going_on = child is None or await self._child_ended(child, message.reason)
         elif isinstance(message, _TryAgain):
-            child = message.child
-            going_on = child.attempt is not message or await self._try_again(child)
+            child = self._due(message)
+            going_on = child is None or await self._try_again(child)
         else:
             _log.error("supervisor %r dropped %s", self.pid, bounded_text(message))
             going_on = True
@@ -280,8 +281,17 @@ class SupervisorServer(GenServer[None]):
             wait_s = backoff.wait_s(child.failures, self._random)
             child.timer = self.runtime.send_after(self.pid, wait_s, child.attempt)
 
+    def _due(self, message: _TryAgain) -> _Child | None:
+        """Say whose restart is due; without back-off OTP's way, by the id alone: of two messages both count."""
+        if self._flags.backoff is not None:
+            return message.child if message.child.attempt is message else None
+        child = self._children.get(message.child.spec.id)
+        return child if child is not None and child.status is _Status.RESTARTING else None
+
     async def _try_again(self, child: _Child) -> bool:
         if self._flags.backoff is None:
+            # The failed attempt has cost OTP turns as well: a tree that is still stopping gets as far as there.
+            await asyncio.sleep(0)
             return await self._restart(child)
         child.timer = None
         failed = await self._start_group(child)
@@ -315,11 +325,16 @@ class SupervisorServer(GenServer[None]):
         for member in self._group(child):
             if member.status is _Status.RUNNING:
                 continue
+            # Whoever a death has reached gets its turn first, and frees its name, as while OTP waits for an init.
+            # 10,000 children take 66 ms for it instead of 57, and leave the loop alone in between.
+            await asyncio.sleep(0)
             old = member.pid
             outcome = await self._start(member)
             if isinstance(outcome, StartFailure):
                 member.pid = old
                 self._report(SupervisorLabel.START_ERROR, member, outcome.reason)
+                if child.status is _Status.RESTARTING and child is not member:
+                    self._take_off(child)
                 return member
         return None
 

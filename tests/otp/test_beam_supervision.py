@@ -20,3 +20,6 @@ def test_supervision_goes_as_on_the_beam(tmp_path: Path):
     kinds = Counter(event[0] for seen in compared.seen for _, events in seen for event in events)
     assert {"start", "down", "terminate", "fail", "ignore", "info"} == set(kinds)
     assert kinds["start"] > 5 * SCENARIOS
+    answers = repr([answer for seen in compared.seen for answer, _ in seen])
+    for word in ("restarting", "already_present", "already_started", "start_error", "running"):
+        assert f"'{word}'" in answers

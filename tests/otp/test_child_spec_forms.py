@@ -12,6 +12,7 @@ from otp import (
     ChildType,
     DynamicSupervisor,
     GenServer,
+    Global,
     Ignore,
     Reply,
     Restart,
@@ -21,6 +22,7 @@ from otp import (
     dynamic_supervisor,
     supervisor,
 )
+from otp.registry import Registry, Via
 
 
 class Named(GenServer[str]):
@@ -115,6 +117,7 @@ def test_bad_mapping_names_its_first_fault(fields, fault):
     assert caught.value.fault == fault
 
 
+@pytest.mark.otp("supervisor_SUITE", "child_specs")
 @pytest.mark.otp("supervisor_SUITE", "child_specs_map")
 @pytest.mark.parametrize("auto_shutdown", [None, *AutoShutdown])
 def test_every_combination_of_options_is_judged_as_otp_does(auto_shutdown):
@@ -242,11 +245,14 @@ def test_class_gives_its_own_spec_with_its_own_options():
     "Elixir", "multiple supervisors can be supervised and identified with simple child spec"
 )
 def test_id_of_a_dynamic_supervisor_is_its_name(lab):
-    named = [DynamicSupervisor.child_spec(name="one"), DynamicSupervisor.child_spec(name="two")]
+    lab.runtime.start(Registry("names"))
+    names = ["one", Global("two"), Via("names", "three")]
+    named = [DynamicSupervisor.child_spec(name=name) for name in names]
     sup = lab.start(*named, DynamicSupervisor)
 
-    assert list(lab.children(sup)) == ["one", "two", DynamicSupervisor]
-    assert lab.runtime.runtime.whereis("two") is lab.pid(sup, "two")
+    assert list(lab.children(sup)) == [*names, DynamicSupervisor]
+    for name in names:
+        assert lab.runtime.runtime.whereis(name) is lab.pid(sup, name)
     with pytest.raises(StartError) as twice:
         lab.start(DynamicSupervisor, DynamicSupervisor)
     assert twice.value.reason == (

@@ -11,6 +11,7 @@ from otp import (
     DynamicSupervisor,
     ExitError,
     Ignore,
+    IgnoredError,
     MaxChildrenError,
     NoProcessError,
     NotFoundError,
@@ -23,6 +24,7 @@ from otp import (
     SupervisorReport,
     dynamic_supervisor,
     gen_server,
+    self_pid,
 )
 
 
@@ -57,10 +59,25 @@ def test_dynamic_supervisor_is_a_child_like_any_other(lab):
 
 
 @pytest.mark.otp("Elixir", "init/1 set default options")
-def test_defaults_are_three_restarts_in_five_seconds_and_no_limit():
+def test_defaults_are_three_restarts_in_five_seconds_and_no_limit(lab):
     flags = DynamicSupervisor()
+    sup = lab.start_dynamic()
+    for _ in range(3):
+        lab.add(sup, lab.spec("a", restart=Restart.TEMPORARY))
+    lab.add(sup, lab.spec("b"))
+    for _ in range(3):
+        assert sup.is_alive()
+        lab.end(lab.pids[-1], "kill")
+    old = lab.pids[-1]
+    lab.runtime.advance(6.0)
+    lab.end(old, "kill")
 
     assert (flags.intensity, flags.period_s, flags.max_children) == (3, 5.0, INFINITY)
+    assert (flags.extra_arguments, flags.backoff) == ((), None)
+    assert sup.is_alive()
+    for _ in range(3):
+        lab.end(lab.pids[-1], "kill")
+    assert sup.pid.exit_reason == "shutdown"
 
 
 @pytest.mark.otp("Elixir", "start_link/3 with non-ok init")
@@ -79,13 +96,64 @@ def test_bad_flag_names_its_fault(flags, fault):
     assert caught.value.fault == fault
 
 
-@pytest.mark.otp("Elixir", "start_link/3 with registered process")
-def test_dynamic_supervisor_can_have_a_name(lab):
-    sup = lab.runtime.start(DynamicSupervisor(), "pool")
+class FromInit(DynamicSupervisor):
+    def __init__(self, init):
+        super().__init__()
+        self.init = init
 
-    assert lab.runtime.runtime.whereis("pool") is sup.pid
-    stop(lab, sup)
-    assert lab.runtime.runtime.whereis("pool") is None
+
+@pytest.mark.otp("Elixir", "start_link/3 with non-ok init")
+@pytest.mark.parametrize(
+    ("init", "reason"),
+    [
+        (lambda: DynamicSupervisor(intensity=-1), ("supervisor_data", ("invalid_intensity", -1))),
+        (lambda: DynamicSupervisor(period_s=-1), ("supervisor_data", ("invalid_period", -1))),
+        (
+            lambda: DynamicSupervisor(max_children=-1),
+            ("supervisor_data", ("invalid_max_children", -1)),
+        ),
+        (lambda: "unknown", ("bad_return", ("FromInit", "init", "unknown"))),
+        (lambda: None, ("bad_return", ("FromInit", "init", None))),
+        (Ignore, "ignore"),
+    ],
+)
+def test_start_fails_with_what_init_did_wrong(lab, inside, init, reason):
+    async def body():
+        with pytest.raises(StartError) as caught:
+            dynamic_supervisor.start_link(FromInit(init), name="pool")
+        assert isinstance(caught.value, IgnoredError) == (reason == "ignore")
+        assert lab.runtime.runtime.whereis("pool") is None
+        assert self_pid().linked() == ()
+        return caught.value.reason
+
+    assert inside(body) == reason
+
+
+def test_init_may_give_other_flags(lab):
+    sup = lab.runtime.start(FromInit(lambda: DynamicSupervisor(intensity=0, max_children=1)))
+    child = lab.add(sup, lab.spec("a"))
+    with pytest.raises(MaxChildrenError):
+        lab.add(sup, lab.spec("b"))
+    lab.end(child, "kill")
+
+    assert sup.pid.exit_reason == "shutdown"
+
+
+@pytest.mark.otp("Elixir", "start_link/3 with registered process")
+def test_dynamic_supervisor_can_have_a_name(lab, inside):
+    async def body():
+        pid = dynamic_supervisor.start_link(name="pool")
+        assert lab.runtime.runtime.whereis("pool") is pid
+        assert self_pid().linked() == (pid,)
+        with pytest.raises(AlreadyStartedError) as taken:
+            dynamic_supervisor.start_link(name="pool")
+        assert taken.value.pid is pid
+        child = await dynamic_supervisor.start_child("pool", lab.spec("a"))
+        await dynamic_supervisor.stop("pool")
+        assert (pid.exit_reason, child.exit_reason) == ("normal", "shutdown")
+        assert lab.runtime.runtime.whereis("pool") is None
+
+    inside(body)
 
 
 @pytest.mark.otp("Elixir", "with invalid child spec")
@@ -113,8 +181,11 @@ def test_start_child_takes_what_start_returns(lab):
     assert lab.add(sup, ChildSpec("c", Ignore)) is None
     with pytest.raises(StartChildError) as odd:
         lab.add(sup, ChildSpec("d", lambda: "odd"))
+    lab.fates["e"] = ["fail"]
+    with pytest.raises(StartChildError) as refused:
+        lab.add(sup, lab.spec("e"))
 
-    assert odd.value.reason == "odd"
+    assert (odd.value.reason, refused.value.reason) == ("odd", "refused")
     assert counts(lab, sup) == (2, 2)
 
 
@@ -163,13 +234,58 @@ def test_restart_type_decides_what_becomes_of_a_child(lab, restart, reason):
 
 
 @pytest.mark.otp("Elixir", "child is restarted with different values")
-def test_restart_takes_what_start_returns(lab):
-    sup = lab.start_dynamic(intensity=100)
-    pid = lab.add(sup, lab.spec("a"))
-    lab.fates["a"] = ["ok", "ignore"]
-    lab.end(pid, "oops")
-    assert counts(lab, sup) == (1, 1)
-    lab.end(listed(lab, sup)[0], "oops")
+@pytest.mark.parametrize("kind", ["ok", "info", "ignore", "refused", "odd"])
+def test_restart_takes_what_start_returns(lab, kind):
+    sup = lab.start_dynamic(intensity=10**5)
+    results = iter(["ok"])
+
+    def start():
+        made = next(results, kind)
+        if made in ("ok", "info"):
+            pid = gen_server.start_link(lab.worker("a"))
+            return Started(pid, "info") if made == "info" else pid
+        if made == "refused":
+            raise StartError("refused")
+        return Ignore() if made == "ignore" else "odd"
+
+    first = lab.add(sup, ChildSpec("a", start))
+
+    async def look():
+        first.exit_signal(None, "kill")
+        infos = await dynamic_supervisor.which_children(sup.pid)
+        if kind in ("refused", "odd"):
+            await dynamic_supervisor.terminate_child(sup.pid, first)
+        return [(info.pid, info.restarting) for info in infos]
+
+    seen = lab.do(look())
+    if kind in ("ok", "info"):
+        assert seen == [(lab.pids[1], False)]
+    else:
+        assert seen == ([] if kind == "ignore" else [(None, True)])
+        assert counts(lab, sup) == (0, 0)
+
+
+@pytest.mark.otp("Elixir", "restarting on init children counted in max_children")
+@pytest.mark.otp("Elixir", "terminate_child/2 terminates restarting child")
+def test_child_in_a_failing_restart_loop_holds_its_place(lab):
+    sup = lab.start_dynamic(max_children=1, intensity=10**5)
+    child = lab.add(sup, lab.spec("a"))
+    lab.fates["a"] = ["fail"] * 10**5
+
+    async def look():
+        child.exit_signal(None, "kill")
+        with pytest.raises(MaxChildrenError):
+            await dynamic_supervisor.start_child(sup.pid, lab.spec("b"))
+        counts = await dynamic_supervisor.count_children(sup.pid)
+        assert (counts.specs, counts.active, counts.workers) == (1, 0, 1)
+        await dynamic_supervisor.terminate_child(sup.pid, child)
+        with pytest.raises(NotFoundError):
+            await dynamic_supervisor.terminate_child(sup.pid, child)
+
+    lab.do(look())
+    assert lab.drain().count("fail a") > 0
+    lab.runtime.advance(1.0)
+    assert lab.drain() == []
     assert counts(lab, sup) == (0, 0)
 
 
@@ -275,13 +391,14 @@ def test_stop_shuts_children_down_all_at_once(lab, shutdown_s):
 @pytest.mark.otp("Elixir", "terminates children with infinity shutdown and abnormal reason")
 @pytest.mark.otp("Elixir", "terminates children with integer shutdown and abnormal reason")
 @pytest.mark.parametrize("shutdown_s", [INFINITY, 5.0])
-def test_own_reasons_at_stop_are_kept_and_reported_once(lab, shutdown_s):
+@pytest.mark.parametrize("reason", ["oops", ("shutdown", "oops")])
+def test_own_reasons_at_stop_are_kept_and_reported_once(lab, shutdown_s, reason):
     sup = lab.start_dynamic()
-    lab.stop_reasons["a"] = "oops"
+    lab.stop_reasons["a"] = reason
     pids = fill(lab, sup, *(lab.spec("a", shutdown_s=shutdown_s) for _ in range(3)))
     stop(lab, sup)
 
-    assert {pid.exit_reason for pid in pids} == {"oops"}
+    assert {pid.exit_reason for pid in pids} == {reason}
     reports = [report for report in lab.reports if isinstance(report, SupervisorReport)]
     assert [report.offender.nb_children for report in reports] == [3]
 

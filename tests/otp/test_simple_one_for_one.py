@@ -84,6 +84,7 @@ def test_child_that_ignores_is_not_kept(lab, simple, restart):
     counts = lab.do(supervisor.count_children(sup.pid))
     assert (counts.specs, counts.active, counts.workers) == (1, 0, 0)
     assert stop(lab, sup) == 0.0
+    assert lab.labels() == []
 
 
 @pytest.mark.otp("supervisor_SUITE", "sup_start_child_returns_error_simple")
@@ -230,24 +231,80 @@ def test_arguments_of_temporary_children_are_not_kept(lab):
 
 
 @pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop_simple")
-def test_supervisor_serves_calls_during_a_restart_loop(lab, simple):
-    sup = simple(intensity=10**6)
-    child = add(lab, sup, "a")
-    lab.fates["a"] = ["fail"] * 10**6
-    child.exit_signal(None, "kill")
+@pytest.mark.otp("supervisor_SUITE", "count_restarting_children")
+@pytest.mark.parametrize("kind", list(ChildType))
+def test_supervisor_serves_calls_during_a_restart_loop(lab, simple, kind):
+    sup = simple(intensity=10**5, type=kind)
+    first, other, second = (add(lab, sup, name) for name in "aba")
+    lab.fates["a"] = ["fail"] * 10**5
 
-    assert listed(lab, sup) == ["restarting"]
-    assert lab.do(supervisor.which_child(sup.pid, child)).restarting
-    counts = lab.do(supervisor.count_children(sup.pid))
-    assert (counts.active, counts.workers) == (0, 1)
-    for refused in (supervisor.restart_child, supervisor.delete_child):
-        with pytest.raises(SimpleOneForOneError):
-            lab.do(refused(sup.pid, child))
-    lab.do(supervisor.terminate_child(sup.pid, child))
-    lab.drain()
+    async def counted():
+        counts = await supervisor.count_children(sup.pid)
+        mine = counts.workers if kind is ChildType.WORKER else counts.supervisors
+        return counts.specs, counts.active, mine, counts.workers + counts.supervisors
+
+    async def look():
+        first.exit_signal(None, "kill")
+        second.exit_signal(None, "kill")
+        infos = await supervisor.which_children(sup.pid)
+        assert [(info.pid, info.restarting) for info in infos] == [
+            (other, False),
+            (None, True),
+            (None, True),
+        ]
+        assert (await supervisor.which_child(sup.pid, first)).restarting
+        assert await counted() == (1, 1, 3, 3)
+        for refused in (supervisor.restart_child, supervisor.delete_child):
+            with pytest.raises(SimpleOneForOneError):
+                await refused(sup.pid, first)
+        await supervisor.terminate_child(sup.pid, first)
+        assert await counted() == (1, 1, 2, 2)
+        await supervisor.terminate_child(sup.pid, second)
+        assert await counted() == (1, 1, 1, 1)
+
+    lab.do(look())
+    assert lab.drain().count("fail a") > 0
     lab.runtime.advance(1.0)
     assert lab.drain() == []
-    assert listed(lab, sup) == []
+    assert listed(lab, sup) == [other]
+
+
+@pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop_simple")
+def test_supervisor_can_be_stopped_during_a_restart_loop(lab, simple):
+    sup = simple(intensity=10**5)
+    child = add(lab, sup, "a")
+    lab.fates["a"] = ["fail"] * 10**5
+
+    async def end():
+        child.exit_signal(None, "kill")
+        assert (await supervisor.which_child(sup.pid, child)).restarting
+        sup.exit("shutdown")
+        return await lab.runtime.runtime.exited(sup.pid)
+
+    assert lab.do(end()) == "shutdown"
+    assert lab.runtime.stats().processes == 0
+
+
+@pytest.mark.otp("supervisor_SUITE", "count_children")
+@pytest.mark.otp("supervisor_SUITE", "count_children_supervisor")
+@pytest.mark.parametrize("kind", list(ChildType))
+def test_counts_of_many_children_agree_with_the_list(lab, simple, kind):
+    sup = simple(type=kind)
+
+    async def fill():
+        for _ in range(1000):
+            await supervisor.start_child(sup.pid, ["a"])
+
+    for number in (1000, 2000):
+        lab.do(fill())
+        counts = lab.do(supervisor.count_children(sup.pid))
+
+        assert (counts.specs, counts.active) == (1, number)
+        supervisors = number if kind is ChildType.SUPERVISOR else 0
+        assert (counts.supervisors, counts.workers) == (supervisors, number - supervisors)
+        infos = lab.do(supervisor.which_children(sup.pid))
+        assert {info.pid for info in infos} == set(lab.pids)
+        assert [info.type for info in infos] == [kind] * number
 
 
 # Stopping.
@@ -335,6 +392,9 @@ def test_which_child_goes_by_pid(lab, simple):
 
     assert (info.id, info.pid, info.type) == (None, pid, ChildType.WORKER)
     assert lab.do(supervisor.which_children(sup.pid)) == [info]
+    for other in ("t", None, 7):
+        with pytest.raises(SimpleOneForOneError):
+            lab.do(supervisor.which_child(sup.pid, other))
     lab.do(supervisor.terminate_child(sup.pid, pid))
     with pytest.raises(NotFoundError):
         lab.do(supervisor.which_child(sup.pid, pid))

@@ -1,8 +1,11 @@
+import asyncio
 import itertools
+from collections import namedtuple
 
 import pytest
 
 from otp import (
+    BRUTAL_KILL,
     AlreadyPresentError,
     AlreadyStartedError,
     AutoShutdown,
@@ -12,11 +15,13 @@ from otp import (
     GenServer,
     NoReply,
     Restart,
+    StartError,
     Strategy,
     gen_server,
     supervisor,
 )
 
+Known = namedtuple("Known", "pid")
 CLEAN = ["normal", "shutdown", ("shutdown", "x")]
 STRATEGIES = [each for each in Strategy if each is not Strategy.SIMPLE_ONE_FOR_ONE]
 UNCLEAN = ["kill", "oops", ("other", "x")]
@@ -90,17 +95,19 @@ def test_temporary_child_is_forgotten_after_a_crash(lab, reason):
 
 @pytest.mark.otp("supervisor_SUITE", "do_not_save_child_specs_for_temporary_children")
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_temporary_specs_are_dropped_in_every_strategy(lab, strategy):
-    for reason in ("normal", "shutdown", "oops", "kill"):
-        sup = lab.start(
-            lab.spec("p"),
-            lab.spec("t", restart=Restart.TEMPORARY),
-            strategy=strategy,
-            intensity=1,
-        )
-        lab.end(lab.pid(sup, "t"), reason)
+@pytest.mark.parametrize("restart", list(Restart))
+def test_only_temporary_specs_are_dropped_in_every_strategy(lab, strategy, restart):
+    for reason in (*CLEAN, *UNCLEAN):
+        specs = [lab.spec("p"), lab.spec("c", restart=restart)]
+        sup = lab.start(*specs, strategy=strategy, intensity=1)
+        old = lab.pid(sup, "c")
+        lab.end(old, reason)
+        now = lab.children(sup)
 
-        assert list(lab.children(sup)) == ["p"]
+        kept = restart is not Restart.TEMPORARY
+        assert list(now) == (["p", "c"] if kept else ["p"])
+        restarts = restart is Restart.PERMANENT or reason in UNCLEAN
+        assert not kept or (now["c"] not in (old, None)) is restarts
 
 
 @pytest.mark.otp("supervisor_SUITE", "do_not_save_start_parameters_for_temporary_children")
@@ -169,6 +176,44 @@ def test_one_for_all_starts_over_when_a_member_fails(lab):
     assert lab.drain() == wanted.split(",")
 
 
+def test_each_failed_attempt_is_made_again_though_others_came_between(lab):
+    fails = [False, True, True]
+
+    def start_b():
+        if fails and fails.pop(0):
+            lab.runtime.runtime.exit(lab.pids[-1], "kill")
+            lab.note("fail", "b")
+            raise StartError("refused")
+        return gen_server.start_link(lab.worker("b"))
+
+    specs = [lab.spec("a"), ChildSpec("b", start_b)]
+    sup = lab.start(*specs, strategy=Strategy.REST_FOR_ONE, intensity=9)
+    lab.drain()
+    lab.end(lab.pid(sup, "a"), "kill")
+
+    # The first failure is tried again before the second death of a is seen, as on the BEAM.
+    wanted = "stop b,start a,fail b,start a,fail b,start b,stop b,start a,start b"
+    assert lab.drain() == wanted.split(",")
+
+
+def test_only_the_member_that_failed_counts_as_restarting(lab):
+    specs = [lab.spec(name) for name in "abc"]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=10**5)
+    lab.fates["a"] = ["fail"] * 10**5
+    c = lab.pid(sup, "c")
+
+    async def look():
+        lab.runtime.runtime.exit(c, "kill")
+        infos = await supervisor.which_children(sup.pid)
+        again = await supervisor.restart_child(sup.pid, "c")
+        await supervisor.terminate_child(sup.pid, "a")
+        return [(info.id, info.pid, info.restarting) for info in infos], again
+
+    seen, again = lab.do(look())
+    assert seen == [("c", None, False), ("b", None, False), ("a", None, True)]
+    assert again is lab.pids[3]
+
+
 @pytest.mark.otp("supervisor_SUITE", "rest_for_one")
 def test_rest_for_one_replaces_the_child_and_those_after_it(lab):
     specs = [lab.spec(name) for name in "abcd"]
@@ -232,6 +277,7 @@ def test_temporary_bystander_goes_and_does_not_count(lab, strategy):
     lab.end(lab.pid(sup, "a"), "kill")
 
     assert list(lab.children(sup)) == ["a"]
+    assert lab.drain() == ["start a", "start t", "stop t", "start a"]
     assert sup.is_alive()
 
 
@@ -261,6 +307,7 @@ def test_window_counts_whole_seconds_boundary_inside(lab, third, survives):
 @pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE])
 def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
     sup = lab.start(*map(lab.spec, "abc"), strategy=strategy, intensity=10**5)
+    before = lab.children(sup)
     lab.fates["b"] = ["fail"] * 10**5
     b = lab.pid(sup, "b")
 
@@ -285,8 +332,11 @@ def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
     lab.runtime.advance(1.0)
 
     assert states["b"].restarting
-    assert (states["c"].pid is None) == (strategy is Strategy.REST_FOR_ONE)
-    assert len(refusals) == 3
+    assert states["a"].pid is before["a"]
+    assert states["c"].pid is (None if strategy is Strategy.REST_FOR_ONE else before["c"])
+    assert not states["c"].restarting
+    restarting, present = ChildRestartingError, AlreadyPresentError
+    assert list(map(type, refusals)) == [restarting, restarting, present]
     assert tried > 0
     assert lab.drain().count("fail b") == 0
     sup.exit("shutdown")
@@ -295,17 +345,21 @@ def test_supervisor_answers_while_a_child_keeps_failing(lab, strategy):
 
 
 @pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop")
-def test_supervisor_can_be_stopped_while_a_child_keeps_failing(lab):
-    sup = lab.start(lab.spec("a"), intensity=10**5)
-    lab.fates["a"] = ["fail"] * 10**5
-    a = lab.pid(sup, "a")
+@pytest.mark.otp("supervisor_SUITE", "hanging_restart_loop_rest_for_one")
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE])
+def test_supervisor_can_be_stopped_while_a_child_keeps_failing(lab, strategy):
+    sup = lab.start(*map(lab.spec, "abc"), strategy=strategy, intensity=10**5)
+    lab.fates["b"] = ["fail"] * 10**5
+    b = lab.pid(sup, "b")
 
     async def stop():
-        lab.runtime.runtime.exit(a, "kill")
+        lab.runtime.runtime.exit(b, "kill")
+        assert any(info.restarting for info in await supervisor.which_children(sup.pid))
         sup.exit("shutdown")
         return await lab.runtime.runtime.exited(sup.pid)
 
     assert lab.do(stop()) == "shutdown"
+    assert lab.runtime.stats().processes == 0
 
 
 @pytest.mark.otp("supervisor_SUITE", "child_unlink")
@@ -362,19 +416,72 @@ def test_inner_supervisor_that_gives_up_is_treated_by_its_restart_type(lab):
     assert listed == {"permanent": "new", "transient": None, "temporary": "gone"}
 
 
-def test_named_child_comes_back_under_its_name(lab):
-    def start():
-        return gen_server.start_link(lab.worker("a"), name="server")
+def test_named_workers_and_supervisors_come_back_under_their_names(lab):
+    def start_worker():
+        return gen_server.start_link(lab.worker("w"), name="worker")
 
-    sup = lab.start(ChildSpec("a", start), intensity=100)
-    for reason in ("kill", "crash", "normal") * 5:
-        lab.end(lab.runtime.runtime.whereis("server"), reason)
-    lab.do(supervisor.terminate_child(sup.pid, "a"))
-    assert lab.runtime.runtime.whereis("server") is None
-    lab.do(supervisor.restart_child(sup.pid, "a"))
+    def start_inner():
+        flags = supervisor.SupervisorFlags(intensity=2)
+        return supervisor.start_link(flags, [ChildSpec("w", start_worker)], name="inner")
 
-    assert lab.runtime.runtime.whereis("server") is lab.pid(sup, "a")
-    assert "fail a" not in lab.drain()
+    def whereis(name):
+        found = lab.runtime.runtime.whereis(name)
+        assert found.is_alive()
+        return found
+
+    sup = lab.start(ChildSpec("inner", start_inner, type="supervisor"), intensity=100)
+    for _ in range(5):
+        inner, worker = whereis("inner"), whereis("worker")
+        for reason in ("kill", "crash"):
+            lab.end(whereis("worker"), reason)
+        assert (whereis("inner"), lab.pid(Known(inner), "w")) == (inner, whereis("worker"))
+        lab.end(whereis("worker"), "normal")  # one too many
+        assert whereis("inner") is not inner
+        lab.end(whereis("inner"), "kill")
+        assert whereis("worker") is not worker
+    lab.do(supervisor.terminate_child(sup.pid, "inner"))
+    assert [lab.runtime.runtime.whereis(name) for name in ("inner", "worker")] == [None, None]
+    lab.do(supervisor.restart_child(sup.pid, "inner"))
+
+    assert whereis("inner") is lab.pid(sup, "inner")
+    assert whereis("worker") is lab.pid(Known(whereis("inner")), "w")
+    assert lab.labels().count("start_error w") == 0
+
+
+@pytest.mark.parametrize("shutdown_s", [BRUTAL_KILL, 5.0])
+@pytest.mark.parametrize("victim", ["inner", "sibling"])
+def test_orphans_free_their_names_before_the_first_restart(lab, shutdown_s, victim):
+    def start_inner():
+        worker = ChildSpec("w", lambda: gen_server.start_link(lab.worker("w"), name="worker"))
+        return supervisor.start_link(supervisor.SupervisorFlags(), [worker])
+
+    sup = lab.start(
+        lab.spec("sibling"),
+        ChildSpec("inner", start_inner, type="supervisor", shutdown_s=shutdown_s),
+        strategy=Strategy.ONE_FOR_ALL,
+        intensity=1,
+    )
+    lab.end(lab.pid(sup, victim), "kill")
+
+    inner = Known(lab.pid(sup, "inner"))
+    assert lab.pid(inner, "w") is lab.runtime.runtime.whereis("worker")
+    assert "start_error inner" not in lab.labels()
+
+
+def test_others_have_turns_between_the_starts_of_a_group(lab):
+    specs = [lab.spec(str(number), trap=False) for number in range(50)]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL)
+    seen = set()
+
+    async def watch():
+        while len(lab.pids) < 100:
+            seen.add(len(lab.pids))
+            await asyncio.sleep(0)
+
+    lab.runtime.runtime.spawn(watch)
+    lab.end(lab.pid(sup, "7"), "kill")
+
+    assert seen.issuperset(range(51, 100))
 
 
 # Significant children.
@@ -426,9 +533,20 @@ def test_significant_temporary_child_stops_the_supervisor(lab, reason):
     lab.end(lab.pid(every, "b"), reason)
     assert every.pid.exit_reason == "shutdown"
 
-    by_hand = significant(lab, AutoShutdown.ANY_SIGNIFICANT, *two)
-    lab.do(supervisor.terminate_child(by_hand.pid, "a"))
-    assert by_hand.is_alive()
+
+@pytest.mark.otp("supervisor_SUITE", "significant_temporary")
+@pytest.mark.parametrize("mode", ACTING)
+def test_terminate_child_of_significant_temporary_ones_is_no_trigger(lab, mode):
+    sup = significant(lab, mode, *[(Restart.TEMPORARY, True)] * 3)
+    lab.do(supervisor.terminate_child(sup.pid, "a"))
+    lab.do(supervisor.terminate_child(sup.pid, "b"))
+    assert list(lab.children(sup)) == ["c"]
+    lab.end(lab.pid(sup, "c"), "normal")
+
+    assert sup.pid.exit_reason == "shutdown"
+    only = significant(lab, mode, (Restart.TEMPORARY, True))
+    lab.do(supervisor.terminate_child(only.pid, "a"))
+    assert only.is_alive()
 
 
 @pytest.mark.otp("supervisor_SUITE", "significant_transient")
@@ -448,12 +566,16 @@ def test_significant_transient_child_stops_it_only_by_a_clean_end(lab, mode):
 
 @pytest.mark.otp("supervisor_SUITE", "significant_bystander")
 @pytest.mark.parametrize("mode", ACTING)
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
 @pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
-def test_significant_child_stopped_because_of_a_sibling_is_no_trigger(lab, mode, restart):
+def test_significant_child_stopped_because_of_a_sibling_is_no_trigger(lab, mode, strategy, restart):
     specs = [lab.spec("a"), lab.spec("s", restart=restart, significant=True)]
-    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, auto_shutdown=mode)
+    sup = lab.start(*specs, strategy=strategy, auto_shutdown=mode)
+    lab.drain()
     lab.end(lab.pid(sup, "a"), "kill")
 
+    again = ["start s"] if restart is Restart.TRANSIENT else []
+    assert lab.drain() == ["stop s", "start a", *again]
     assert sup.is_alive()
 
 
@@ -470,6 +592,7 @@ def test_auto_shutdown_climbs_only_through_significant_supervisors(lab, importan
     lab.end(lab.pid(lab.runtime.handle(lab.pid(sup, "inner")), "w"), "normal")
 
     assert sup.is_alive() is not important
+    assert important or lab.children(sup) == {"inner": None}
 
 
 # Back-off: ours, not OTP's.

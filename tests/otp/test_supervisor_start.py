@@ -1,4 +1,6 @@
 import asyncio
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,7 @@ def test_start_link_fails_with_the_error_init_raised(runtime):
 
     assert isinstance(answer.reason, Raised)
     assert isinstance(answer.reason.error, ZeroDivisionError)
+    assert [Path(file).name for file, _, _ in answer.reason.stack][-1:] == [Path(__file__).name]
     assert server.seen == []
 
 
@@ -159,6 +162,7 @@ def test_child_spec_has_otp_defaults(lab):
         lab.do(supervisor.get_childspec(sup.pid, "c"))
 
 
+@pytest.mark.otp("supervisor_SUITE", "child_specs")
 @pytest.mark.otp("supervisor_SUITE", "child_specs_map")
 @pytest.mark.parametrize(
     ("fields", "fault"),
@@ -247,36 +251,72 @@ def test_already_started_from_a_start_function_is_passed_on(lab):
 @pytest.mark.otp("supervisor_SUITE", "extra_return")
 def test_info_of_a_start_goes_to_whoever_started_the_child(lab):
     sup = lab.start()
+    numbers = count(1)
 
     def start():
-        return Started(gen_server.start_link(lab.worker("a")), "extra")
+        return Started(gen_server.start_link(lab.worker("a")), f"extra {next(numbers)}")
 
     answer = lab.do(supervisor.start_child_with_info(sup.pid, ChildSpec("a", start)))
+    assert (answer.pid, answer.info) == (lab.pid(sup, "a"), "extra 1")
+    lab.do(supervisor.terminate_child(sup.pid, "a"))
+    answer = lab.do(supervisor.restart_child_with_info(sup.pid, "a"))
+    assert (answer.pid, answer.info) == (lab.pid(sup, "a"), "extra 2")
     lab.end(answer.pid, "crash")
 
-    assert answer.info == "extra"
-    assert lab.pid(sup, "a") is not answer.pid
+    assert lab.pid(sup, "a") is lab.pids[2]
+    assert lab.labels() == ["child_terminated a"]
 
 
 @pytest.mark.otp("supervisor_SUITE", "external_start_no_progress_log")
-def test_progress_tells_automatic_starts_from_those_by_hand(lab):
+def test_progress_of_starts_by_hand_is_logged_for_debugging_only(lab, caplog):
+    caplog.set_level("DEBUG", "otp")
     sup = lab.start(lab.spec("a"))
     lab.do(supervisor.start_child(sup.pid, lab.spec("b")))
     lab.end(lab.pid(sup, "b"), "crash")
 
     assert lab.progress() == [("a", False), ("b", True), ("b", False)]
+    logged = [(r.levelname, r.args[1]) for r in caplog.records if "started" in r.msg]
+    assert logged == [("INFO", "a"), ("DEBUG", "b"), ("INFO", "b")]
 
 
-def test_async_init_of_children_is_awaited_in_start_order(lab):
+@pytest.fixture
+def start_slow(lab):
+    """A start function whose child takes a second for its init."""
+
     class Slow(type(lab.worker("x"))):
         async def init(self):
             await asyncio.sleep(1.0)
             return super().init()
 
-    def start():
-        return gen_server.start_link(Slow(lab, "slow", trap=True, stop_s=0))
+    return lambda: gen_server.start_link(Slow(lab, "slow", trap=True, stop_s=0))
 
-    lab.start(ChildSpec("slow", start), lab.spec("b"), strategy=Strategy.REST_FOR_ONE)
+
+async def awaited(pid, info):
+    return Started(await pid, info)
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [lambda pid: pid, lambda pid: Started(pid, "x"), lambda pid: awaited(pid, "x")]
+)
+
+
+@FORMS
+def test_async_init_of_children_is_awaited_in_start_order(lab, start_slow, form):
+    slow = ChildSpec("slow", lambda: form(start_slow()))
+    lab.start(slow, lab.spec("b"), strategy=Strategy.REST_FOR_ONE)
 
     assert lab.drain() == ["start slow", "start b"]
     assert lab.runtime.clock() == pytest.approx(1.0)
+
+
+@FORMS
+def test_async_init_that_fails_is_a_failed_start(lab, start_slow, form):
+    sup = lab.start()
+    lab.fates["slow"] = ["fail"]
+
+    with pytest.raises(StartChildError) as caught:
+        lab.do(supervisor.start_child(sup.pid, ChildSpec("slow", lambda: form(start_slow()))))
+
+    assert caught.value.reason == "refused"
+    assert lab.children(sup) == {}
+    assert lab.labels() == []

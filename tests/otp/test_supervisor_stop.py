@@ -71,11 +71,14 @@ def test_children_ending_by_themselves_do_not_derail_the_stop(lab):
         sup.exit("shutdown")
         lab.runtime.run_until_idle()
         lab.end(b, reason)
+        assert b.exit_reason == ("killed" if reason == "kill" else reason)
+        assert sup.is_alive()
         lab.runtime.advance(5.0)
 
         assert sup.pid.exit_reason == "shutdown"
         assert lab.runtime.stats().processes == 0
-    assert "start b" in lab.drain()
+        starts = [seen for seen in lab.drain() if seen.startswith("start")]
+        assert starts == ["start a", "start b", "start c"]
 
 
 def test_children_stop_newest_first_one_at_a_time(lab):
@@ -164,8 +167,16 @@ def test_one_child_through_all_management_calls(lab):
     lab.do(supervisor.delete_child(sup.pid, "a"))
     assert lab.children(sup) == {}
     stop(lab, sup)
-    with pytest.raises(NoProcessError):
-        lab.do(supervisor.which_children(sup.pid))
+    for call, *args in (
+        (supervisor.start_child, lab.spec("a")),
+        (supervisor.terminate_child, "a"),
+        (supervisor.restart_child, "a"),
+        (supervisor.delete_child, "a"),
+        (supervisor.which_children,),
+        (supervisor.count_children,),
+    ):
+        with pytest.raises(NoProcessError):
+            lab.do(call(sup.pid, *args))
 
 
 @pytest.mark.otp("supervisor_SUITE", "which_children")
