@@ -14,7 +14,10 @@ main([RowText, NumberText, RepeatsText]) ->
 %% Each repeat in a process of its own, so that all it linked goes with it.
 alone(Work) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit({result, Work()}) end),
-    receive {'DOWN', Ref, process, Pid, {result, Result}} -> erlang:garbage_collect(), Result end.
+    receive
+        {'DOWN', Ref, process, Pid, {result, Result}} -> erlang:garbage_collect(), Result;
+        {'DOWN', Ref, process, Pid, Reason} -> io:format(standard_error, "~p~n", [Reason]), halt(1)
+    end.
 
 row(start, Number) ->
     Sup = dynamic(),
@@ -43,8 +46,10 @@ row(memory, Number) ->
     start_children(Sup, Number),
     (resident() - Before) / Number;
 row(restart, Number) ->
-    {ok, _} = supervisor:start_link(?MODULE, {one_for_one, [spec(it, start_link, [it])]}),
-    Number / seconds(fun() -> restarts(Number) end);
+    {ok, Sup} = supervisor:start_link(?MODULE, {one_for_one, [spec(it, start_link, [it])]}),
+    Rate = Number / seconds(fun() -> restarts(Number) end),
+    ok = gen_server:stop(Sup), % the name is free again for the next repeat
+    Rate;
 row(one_for_all, Number) ->
     Starts = counters:new(1, []),
     Specs = [spec(I, start_counted, [Starts]) || I <- lists:seq(1, Number)],
