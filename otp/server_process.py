@@ -201,15 +201,13 @@ class ServerPid(Pid):
             server = self.server
             while self.status == RUNNING and handled < limit:
                 mailbox = self.mailbox
-                if type(mailbox) is deque:
-                    item = mailbox.popleft()
-                    if not mailbox:
-                        self.mailbox = None
-                elif mailbox is None:
+                if mailbox is None:
                     break
-                else:
-                    self.mailbox = None
-                    item = mailbox
+                if type(mailbox) is deque:
+                    handled += self._drain(mailbox, limit - handled)
+                    continue
+                item = mailbox
+                self.mailbox = None
                 handled += 1
                 if self.timeout is not None:
                     self._stop_timeout(item)
@@ -253,6 +251,41 @@ class ServerPid(Pid):
         elif self.status == DOOMED:
             self.finish(self.rare.doom)
         return handled or 1
+
+    def _drain(self, mailbox: deque[Any], most: int) -> int:
+        """Handle up to `most` of the messages that wait, and return how many; for casts this is the hot path."""
+        server = self.server
+        for done in range(1, most + 1):
+            item = mailbox.popleft()
+            if not mailbox:
+                self.mailbox = None
+            kind = type(item)
+            if kind is From or kind is Envelope or self.timeout is not None:
+                self._handle(item)
+            else:
+                try:
+                    result = server.handle_cast(item, self.state)
+                except BaseException:
+                    self.envelope = opened(item)
+                    raise
+                try:
+                    word, state = result
+                except (TypeError, ValueError):
+                    word = None
+                if word == "noreply":
+                    self.state = state
+                else:
+                    self.envelope = opened(item)
+                    self._settle(result)
+            if self.mailbox is not mailbox or self.status != RUNNING:
+                return done
+        return most
+
+    def _handle(self, item: Any) -> None:
+        if self.timeout is not None:
+            self._stop_timeout(item)
+        self.envelope = opened(item)
+        self._open(self.envelope)
 
     def release(self) -> None:
         """Drop server and state; a call that was being handled learns the reason."""
