@@ -203,11 +203,15 @@ class ServerPid(Pid):
                 mailbox = self.mailbox
                 if mailbox is None:
                     break
-                if type(mailbox) is deque:
+                if type(mailbox) is not deque:
+                    item = mailbox
+                    self.mailbox = None
+                elif self.timeout is None:
                     handled += self._drain(mailbox, limit - handled)
                     continue
-                item = mailbox
-                self.mailbox = None
+                else:
+                    item = mailbox.popleft()
+                    self.mailbox = mailbox or None
                 handled += 1
                 if self.timeout is not None:
                     self._stop_timeout(item)
@@ -253,14 +257,17 @@ class ServerPid(Pid):
         return handled or 1
 
     def _drain(self, mailbox: deque[Any], most: int) -> int:
-        """Handle up to `most` of the messages that wait, and return how many; for casts this is the hot path."""
+        """Handle up to `most` of the messages that wait, and return how many; for casts this is the hot path.
+
+        No timeout runs while a cast is taken: it only begins when nothing waits, and ends with the first message.
+        """
         server = self.server
         for done in range(1, most + 1):
             item = mailbox.popleft()
             if not mailbox:
                 self.mailbox = None
             kind = type(item)
-            if kind is From or kind is Envelope or self.timeout is not None:
+            if kind is From or kind is Envelope:
                 self._handle(item)
             else:
                 try:
@@ -282,8 +289,6 @@ class ServerPid(Pid):
         return most
 
     def _handle(self, item: Any) -> None:
-        if self.timeout is not None:
-            self._stop_timeout(item)
         self.envelope = opened(item)
         self._open(self.envelope)
 
