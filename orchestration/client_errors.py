@@ -47,7 +47,7 @@ def render_problem(problem: Problem, *, color: bool) -> str:
     """Lay a problem out like a compiler's message, without a final newline."""
     red, cyan, bold, plain = (RED, CYAN, BOLD, PLAIN) if color else ("", "", "", "")
     lines = [f"{red}error[{problem.code}]{plain}{bold}: {problem.title}{plain}"]
-    if problem.detail:
+    if problem.detail and not _says_again(problem):
         lines.append(f"  --> {_plain(problem.detail)}")
     for item in problem.errors[:MAX_SHOWN]:
         lines.append(f"  {_plain(_shown(item))}")
@@ -55,9 +55,15 @@ def render_problem(problem: Problem, *, color: bool) -> str:
             lines.append(f"    = {cyan}hint{plain}: {item['hint']}")
     if len(problem.errors) > MAX_SHOWN:
         lines.append(f"  … and {len(problem.errors) - MAX_SHOWN} more")
-    if problem.hint:
+    if problem.hint and problem.hint not in [item.get("hint") for item in problem.errors]:
         lines.append(f"  = {cyan}hint{plain}: {problem.hint}")
     return "\n".join(lines)
+
+
+def _says_again(problem: Problem) -> bool:
+    """Tell whether the detail only repeats the one error that is listed."""
+    messages = [str(item.get("message") or "") for item in problem.errors]
+    return len(messages) == 1 and messages[0] != "" and messages[0] in problem.detail
 
 
 def _plain(text: str) -> str:
