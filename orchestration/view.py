@@ -236,6 +236,7 @@ class PodView:
         "is_live",
         "last_report",
         "node",
+        "outdated",
         "path",
         "pending",
         "reported_epoch",
@@ -257,6 +258,7 @@ class PodView:
         self.in_flight = 0
         self.crashes = 0
         self.is_live = False
+        self.outdated: Epoch = ()  # incarnations up to this one are to be restarted
         self.reported_epoch: Epoch = ()  # of the incarnation `last_report` belongs to
         self.last_report = 0
         self.finish_s: float | None = None  # measured seconds between two ends on a busy resource
@@ -265,8 +267,8 @@ class PodView:
 
     @property
     def state(self) -> str:
-        """up, starting (its process runs, its link is not there yet) or down."""
-        if self.is_live:
+        """up, starting (its link is not there yet, or it is to be restarted with other settings) or down."""
+        if self.is_live and (not self.outdated or self.node.epoch > self.outdated):
             return "up"
         return "starting" if self.node.state in ("up", "starting") else "down"
 
@@ -341,6 +343,7 @@ class View:
         """Make `infrastructure` the declared one; what is gone stays known to the caller alone."""
         self._paths = None
         difference = Difference()
+        before = [zone.definition() for zone in self.zones.values()]
         wanted = _declared(infrastructure)
         for path in [path for path in self.zones if path not in wanted]:
             difference.zones.append(self.zones.pop(path))
@@ -356,7 +359,22 @@ class View:
             resource.is_leaving = True
             self.resources.pop(resource.path, None)
         self.revision, self.infrastructure = revision, infrastructure
+        self._outdate(before)
         return difference
+
+    def _outdate(self, before: list[ZoneDefinition]) -> None:
+        """Note which pods automation restarts: a node gets its settings when it starts."""
+        for old in before:
+            zone = self.zones.get(old.path)
+            if zone is None:
+                continue
+            new = zone.definition()
+            known = {pod.path: pod for pod in old.pods}
+            for definition in new.pods:
+                is_new = known.get(definition.path, definition) != definition
+                if is_new or new.supervision != old.supervision:
+                    pod = self.pods[definition.path]
+                    pod.outdated = pod.node.epoch
 
     def restore(self, row: ResourceRow) -> None:
         """Take back what the journal remembers of a resource."""

@@ -872,6 +872,43 @@ def elsewhere(name):
     return msgspec.structs.replace(old, regions=(region,))
 
 
+def with_mailbox(old, mailbox, **zone_flags):
+    zone = old.regions[0].zones[0]
+    pods = (msgspec.structs.replace(zone.pods[0], mailbox=mailbox), *zone.pods[1:])
+    flags = msgspec.structs.replace(zone.supervision, **zone_flags)
+    zone = msgspec.structs.replace(zone, pods=pods, supervision=flags)
+    region = msgspec.structs.replace(old.regions[0], zones=(zone,))
+    return msgspec.structs.replace(old, regions=(region,))
+
+
+async def test_pod_is_up_again_only_once_it_runs_with_its_new_settings(tier):
+    both = infrastructure("vm-1", pods=("r1", "r2"))
+    await tier.service.apply(both, None, False)
+    root, pod, _ = await tier.automation("eu/a/r1", "eu/a/r2")
+    await shown(lambda: [each.state for each in tier.service.pods()] == ["up", "up"])
+
+    await tier.service.apply(with_mailbox(both, 9), None, False)
+    assert [each.state for each in tier.service.pods()] == ["starting", "up"]
+
+    pod.close()
+    fresh = tier.node("eu/a/r1", "pod", (root.epoch[0], 1, 2))
+    await fresh.saw(Define)
+    await shown(lambda: [each.state for each in tier.service.pods()] == ["up", "up"])
+
+    await tier.service.apply(with_mailbox(both, 9, intensity=50), None, False)
+    assert [each.state for each in tier.service.pods()] == ["starting", "starting"]
+
+
+async def test_other_resources_leave_a_pod_up(tier):
+    await tier.service.apply(infrastructure("vm-1"), None, False)
+    await tier.automation(RACK)
+    await shown(lambda: tier.service.pods()[0].state == "up")
+
+    await tier.service.apply(infrastructure("vm-1", "vm-2"), None, False)
+
+    assert tier.service.pods()[0].state == "up"
+
+
 async def test_end_of_a_unit_on_the_former_device_is_not_what_the_new_one_is_to_be(tier):
     await tier.service.apply(infrastructure("vm-1"), None, False)
     _, pod = await tier.automation(RACK)
