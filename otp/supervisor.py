@@ -35,6 +35,7 @@ __all__ = [
     "delete_child",
     "get_childspec",
     "restart_child",
+    "restart_child_with_info",
     "start",
     "start_child",
     "start_child_with_info",
@@ -135,8 +136,12 @@ async def restart_child(supervisor: Pid | Name, child_id: object) -> Pid | None:
         NotFoundError, ChildRunningError, ChildRestartingError: it is not there, or not stopped.
         StartChildError: the start failed; the spec is kept.
     """
-    answer = cast("StartAnswer", await ask(supervisor, ("restart_child", _hashable(child_id))))
-    return answer.pid
+    return (await restart_child_with_info(supervisor, child_id)).pid
+
+
+async def restart_child_with_info(supervisor: Pid | Name, child_id: object) -> StartAnswer:
+    """Start a child as `restart_child` does; the answer also has the `info` its start returned."""
+    return cast("StartAnswer", await ask(supervisor, ("restart_child", _hashable(child_id))))
 
 
 async def terminate_child(supervisor: Pid | Name, child_id: object) -> None:

@@ -292,6 +292,8 @@ class SupervisorServer(GenServer[None]):
         await self._stop_group(self._group(child), spare=child)
         failed = await self._start_group(child)
         if failed is not None:
+            if child.status is _Status.RESTARTING:  # one before it failed: that one is tried again
+                self._take_off(child)
             self._mark_restarting(failed)
             self.pid.send(failed.attempt)
 

@@ -169,6 +169,37 @@ def test_one_for_all_starts_over_when_a_member_fails(lab):
     assert lab.drain() == wanted.split(",")
 
 
+def test_only_the_member_whose_start_failed_is_shown_restarting(lab):
+    # A call that waits behind the stopping of b is served before the next attempt. The same on a BEAM.
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=5)
+    c = lab.pid(sup, "c")
+    lab.fates["a"] = ["fail"]
+
+    async def look():
+        lab.runtime.runtime.exit(c, "kill")
+        infos = await supervisor.which_children(sup.pid)
+        return {info.id: info.restarting for info in infos}
+
+    assert lab.do(look()) == {"a": True, "b": False, "c": False}
+
+
+def test_crashed_child_can_be_started_when_the_retried_one_was_terminated(lab):
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=5)
+    c = lab.pid(sup, "c")
+    lab.fates["a"] = ["fail"]
+
+    async def end_the_attempts():
+        lab.runtime.runtime.exit(c, "kill")
+        await supervisor.terminate_child(sup.pid, "a")
+
+    lab.do(end_the_attempts())
+    assert lab.children(sup) == {"a": None, "b": None, "c": None}
+    lab.do(supervisor.restart_child(sup.pid, "c"))
+    assert lab.pid(sup, "c").is_alive()
+
+
 @pytest.mark.otp("supervisor_SUITE", "rest_for_one")
 def test_rest_for_one_replaces_the_child_and_those_after_it(lab):
     specs = [lab.spec(name) for name in "abcd"]

@@ -256,6 +256,8 @@ def test_info_of_a_start_goes_to_whoever_started_the_child(lab):
 
     assert answer.info == "extra"
     assert lab.pid(sup, "a") is not answer.pid
+    lab.do(supervisor.terminate_child(sup.pid, "a"))
+    assert lab.do(supervisor.restart_child_with_info(sup.pid, "a")).info == "extra"
 
 
 @pytest.mark.otp("supervisor_SUITE", "external_start_no_progress_log")
