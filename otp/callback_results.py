@@ -98,6 +98,9 @@ class Ignore:
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return "Ignore()"
+
 
 NoReplied = tuple[Literal["noreply"], StateT] | tuple[Literal["noreply"], StateT, Action]
 Replied = tuple[Literal["reply"], object, StateT] | tuple[Literal["reply"], object, StateT, Action]
