@@ -75,12 +75,12 @@ class _BadReturnError(Exception):
 
 
 class _TryAgain:
-    """Message to itself: the restart of `child` is due, unless `child.attempt` is another one by now."""
+    """Message to itself: the restart of that child is due."""
 
-    __slots__ = ("child",)
+    __slots__ = ("child_id",)
 
-    def __init__(self, child: _Child) -> None:
-        self.child = child
+    def __init__(self, child_id: object) -> None:
+        self.child_id = child_id
 
 
 class _Status(Enum):
@@ -164,8 +164,8 @@ class SupervisorServer(GenServer[None]):
             child = None if message.pid is None else self._by_pid.pop(message.pid, None)
             going_on = child is None or await self._child_ended(child, message.reason)
         elif isinstance(message, _TryAgain):
-            child = message.child
-            going_on = child.attempt is not message or await self._try_again(child)
+            child = self._due(message)
+            going_on = child is None or await self._try_again(child)
         else:
             _log.error("supervisor %r dropped %s", self.pid, bounded_text(message))
             going_on = True
@@ -280,6 +280,14 @@ class SupervisorServer(GenServer[None]):
             wait_s = backoff.wait_s(child.failures, self._random)
             child.timer = self.runtime.send_after(self.pid, wait_s, child.attempt)
 
+    def _due(self, message: _TryAgain) -> _Child | None:
+        """Name the child to try; as in OTP, one queued for an earlier failure serves a later one of the same id."""
+        child = self._children.get(message.child_id)
+        if child is None or child.status is not _Status.RESTARTING:
+            return None
+        stale = self._flags.backoff is not None and child.attempt is not message
+        return None if stale else child
+
     async def _try_again(self, child: _Child) -> bool:
         if self._flags.backoff is None:
             return await self._restart(child)
@@ -327,7 +335,7 @@ class SupervisorServer(GenServer[None]):
 
     def _mark_restarting(self, child: _Child) -> None:
         child.status = _Status.RESTARTING
-        child.attempt = _TryAgain(child)
+        child.attempt = _TryAgain(child.spec.id)
 
     def _settle_wait(self, child: _Child) -> None:
         child.attempt = None

@@ -15,6 +15,7 @@ from otp import (
     Strategy,
     gen_server,
     supervisor,
+    sys,
 )
 
 CLEAN = ["normal", "shutdown", ("shutdown", "x")]
@@ -182,6 +183,24 @@ def test_only_the_member_whose_start_failed_is_shown_restarting(lab):
         return {info.id: info.restarting for info in infos}
 
     assert lab.do(look()) == {"a": True, "b": False, "c": False}
+
+
+def test_retry_of_an_earlier_failure_serves_a_later_one(lab):
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.REST_FOR_ONE, intensity=5)
+    a, c = lab.pid(sup, "a"), lab.pid(sup, "c")
+    lab.do(sys.suspend(sup.pid))
+    lab.end(c, "kill")
+    lab.end(a, "kill")
+    lab.fates["c"] = ["fail", "fail"]  # alone, and with its group: two retries are in the mailbox
+
+    async def look():
+        await sys.resume(sup.pid)
+        infos = await supervisor.which_children(sup.pid)  # comes between the two
+        return {info.id: info.restarting for info in infos}
+
+    assert lab.do(look()) == {"a": False, "b": False, "c": False}
+    assert sup.is_alive()
 
 
 def test_crashed_child_can_be_started_when_the_retried_one_was_terminated(lab):
