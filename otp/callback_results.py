@@ -31,8 +31,17 @@ __all__ = [
 ]
 
 TIMEOUT: Final = "timeout"  # what handle_info gets for a `Timeout` without a message
-PLAIN: Final = object()  # this Timeout brings no message of its own
 StateT = TypeVar("StateT")
+
+
+class _Plain:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "PLAIN"
+
+
+PLAIN: Final = _Plain()  # this Timeout brings no message of its own
 
 
 class Continue:
@@ -97,6 +106,9 @@ class Ignore:
     """From `init`, or from a child's start: there is deliberately no process."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Ignore()"
 
 
 NoReplied = tuple[Literal["noreply"], StateT] | tuple[Literal["noreply"], StateT, Action]

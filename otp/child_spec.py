@@ -120,7 +120,7 @@ class ChildSpec:
                 ("invalid_mfa", self.start), f"{self.id!r}: start is {self.start!r}, not callable"
             )
         if not isinstance(self.restart, Restart):
-            raise self._fault("invalid_restart_type", "restart", self.restart)
+            raise self._fault("invalid_restart_type", "restart", self.restart, _members(Restart))
         if not isinstance(self.significant, bool):
             raise self._fault("invalid_significant", "significant", self.significant)
         # A permanent child never exits for good, so its exit can never be the last.
@@ -158,8 +158,10 @@ class ChildSpec:
         ):
             raise self._fault("invalid_shutdown", "shutdown_s", stop)
 
-    def _fault(self, name: str, field: str, value: object) -> ChildSpecError:
-        return ChildSpecError((name, value), f"{self.id!r}: {field} cannot be {value!r:.200}")
+    def _fault(self, name: str, field: str, value: object, wanted: str = "") -> ChildSpecError:
+        return ChildSpecError(
+            (name, value), f"{self.id!r}: {field} cannot be {value!r:.200}{wanted}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +203,11 @@ class SupervisorFlags:
 
     def __post_init__(self) -> None:
         if not isinstance(self.strategy, Strategy):
-            raise _bad_flag("invalid_strategy", "strategy", self.strategy)
+            raise _bad_flag("invalid_strategy", "strategy", self.strategy, _members(Strategy))
         check_intensity(self.intensity, self.period_s)
         if not isinstance(self.auto_shutdown, AutoShutdown):
-            raise _bad_flag("invalid_auto_shutdown", "auto_shutdown", self.auto_shutdown)
+            wanted = _members(AutoShutdown)
+            raise _bad_flag("invalid_auto_shutdown", "auto_shutdown", self.auto_shutdown, wanted)
         simple = self.strategy is Strategy.SIMPLE_ONE_FOR_ONE
         if simple and self.auto_shutdown is not AutoShutdown.NEVER:
             mode = self.auto_shutdown.value
@@ -225,5 +228,9 @@ def check_intensity(intensity: object, period_s: object) -> None:
         raise _bad_flag("invalid_period", "period_s", period_s)
 
 
-def _bad_flag(fault: str, flag: str, value: object) -> SupervisorFlagsError:
-    return SupervisorFlagsError((fault, value), f"{flag} cannot be {value!r:.200}")
+def _bad_flag(fault: str, flag: str, value: object, wanted: str = "") -> SupervisorFlagsError:
+    return SupervisorFlagsError((fault, value), f"{flag} cannot be {value!r:.200}{wanted}")
+
+
+def _members(closed: type[Enum]) -> str:
+    return f", only {', '.join(str(member) for member in closed)}"

@@ -1,6 +1,6 @@
 """Other ways to write a child spec or supervisor flags: mappings, and classes that know their own spec.
 
-    {"id": "pump", "start": start_pump, "restart": "transient"}   # OTP's keys; unknown ones are ignored
+    {"id": "pump", "start": start_pump, "restart": "transient"}   # OTP's keys, but shutdown_s; unknown ones are ignored
     (Pump, "pump-7")                                               # Pump.child_spec("pump-7")
     Pump                                                           # Pump.child_spec()
 
@@ -35,6 +35,7 @@ __all__ = [
     "SpecForm",
     "as_child_spec",
     "as_flags",
+    "as_forms",
     "check_childspecs",
     "check_significance",
     "child_spec",
@@ -104,6 +105,9 @@ def as_flags(form: object) -> SupervisorFlags:
         return form
     if not isinstance(form, Mapping):
         raise SupervisorFlagsError(("invalid_type", form), f"{form!r:.200} are no supervisor flags")
+    if "period" in form:
+        text = "a mapping gives the period in seconds, as period_s"
+        raise SupervisorFlagsError(("invalid_period", form["period"]), text)
     named: dict[str, Any] = {key: form[key] for key in SupervisorFlags.__slots__ if key in form}
     for key, closed in (("strategy", Strategy), ("auto_shutdown", AutoShutdown)):
         if key in named:
@@ -123,16 +127,21 @@ def check_childspecs(
     Raises:
         ChildSpecError: one is no spec, an id comes twice, or `forms` is no collection.
     """
-    if isinstance(forms, str | bytes | Mapping) or not isinstance(forms, Iterable):
-        raise ChildSpecError(("badarg", forms), f"{forms!r:.200} is no list of specs")
     specs: dict[object, ChildSpec] = {}
-    for form in forms:
+    for form in as_forms(forms):
         spec = as_child_spec(form)
         check_significance(spec, auto_shutdown)
         if spec.id in specs:
             raise ChildSpecError(("duplicate_child_name", spec.id), f"{spec.id!r} comes twice")
         specs[spec.id] = spec
     return list(specs.values())
+
+
+def as_forms(forms: Iterable[SpecForm]) -> Iterable[SpecForm]:
+    """Raise ChildSpecError unless `forms` can be a list of specs."""
+    if isinstance(forms, str | bytes | Mapping) or not isinstance(forms, Iterable):
+        raise ChildSpecError(("badarg", forms), f"{forms!r:.200} is no list of specs")
+    return forms
 
 
 def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown | None) -> None:
@@ -158,6 +167,9 @@ def _from_mapping(form: Mapping[Any, Any]) -> ChildSpec:
     for key in ("id", "start"):
         if key not in form:
             raise ChildSpecError(f"missing_{key}", f"{dict(form)!r:.200} has no {key!r}")
+    if "shutdown" in form:  # ignored, a child meant to be killed at once would be given 5 s
+        text = f"{form['id']!r:.200}: a mapping gives shutdown in seconds, as shutdown_s"
+        raise ChildSpecError(("invalid_shutdown", form["shutdown"]), text)
     start, args = form["start"], form.get("args", ())
     if isinstance(start, tuple) and len(start) == 2:
         start, args = start

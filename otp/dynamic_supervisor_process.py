@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 from otp.callback_results import CallResult, Ignore, NoReply, Reply, Result, Stop
 from otp.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec, ChildType, Restart, Started
 from otp.child_start import Outcome, StartFailure, run_start, stop_child, was_expected
-from otp.errors import MaxChildrenError, OtpError, StartChildError
+from otp.errors import MaxChildrenError, OtpError, StartChildError, SupervisorError
 from otp.exit_reason import KILL, SHUTDOWN, is_clean
 from otp.gen_server import GenServer
 from otp.process import Exit, Pid
@@ -118,6 +118,8 @@ class DynamicServer(GenServer[None]):
                 return Reply(self._counts(), state)
             case ("which_child", pid):
                 return Reply(self._which_child(pid), state)
+            case ("restart_child" | "delete_child" | "get_childspec" as what, _):
+                return Reply(_no_ids(what), state)
             case _:
                 raise self._undefined("handle_call", request)
 
@@ -322,6 +324,11 @@ class DynamicServer(GenServer[None]):
         supervisors = sum(spec.type is ChildType.SUPERVISOR for spec in specs)
         active = sum(pid.is_alive() for pid in self._children)
         return ChildCounts(len(specs), active, supervisors, len(specs) - supervisors)
+
+
+def _no_ids(what: str) -> Refused:
+    text = f"{what} is for supervisors with ids; the children of a dynamic supervisor go by pid"
+    return Refused(SupervisorError(text))
 
 
 def _deadline_s(spec: ChildSpec) -> float:

@@ -17,7 +17,14 @@ from typing import ClassVar, cast
 from otp.address import Name
 from otp.callback_results import Ignore
 from otp.child_spec import ChildSpec, ChildType, SupervisorFlags
-from otp.child_spec_forms import ChildModule, SpecForm, as_flags, check_childspecs, child_spec
+from otp.child_spec_forms import (
+    ChildModule,
+    SpecForm,
+    as_flags,
+    as_forms,
+    check_childspecs,
+    child_spec,
+)
 from otp.gen_server import stop
 from otp.process import Pid
 from otp.runtime import Runtime
@@ -61,7 +68,7 @@ class Supervisor(ChildModule):
         children: Iterable[SpecForm] = (),
     ) -> None:
         self._flags = SupervisorFlags() if flags is None else as_flags(flags)
-        self._children = tuple(children)
+        self._children = tuple(as_forms(children))
 
     def init(
         self,

@@ -76,12 +76,12 @@ class _BadReturnError(Exception):
 
 
 class _TryAgain:
-    """Message to itself: the restart of `child` is due; see `_due`."""
+    """Message to itself: the restart of that child is due."""
 
-    __slots__ = ("child",)
+    __slots__ = ("child_id",)
 
-    def __init__(self, child: _Child) -> None:
-        self.child = child
+    def __init__(self, child_id: object) -> None:
+        self.child_id = child_id
 
 
 class _Status(Enum):
@@ -282,11 +282,12 @@ class SupervisorServer(GenServer[None]):
             child.timer = self.runtime.send_after(self.pid, wait_s, child.attempt)
 
     def _due(self, message: _TryAgain) -> _Child | None:
-        """Say whose restart is due; without back-off OTP's way, by the id alone: of two messages both count."""
-        if self._flags.backoff is not None:
-            return message.child if message.child.attempt is message else None
-        child = self._children.get(message.child.spec.id)
-        return child if child is not None and child.status is _Status.RESTARTING else None
+        """Name the child to try; as in OTP, one queued for an earlier failure serves a later one of the same id."""
+        child = self._children.get(message.child_id)
+        if child is None or child.status is not _Status.RESTARTING:
+            return None
+        stale = self._flags.backoff is not None and child.attempt is not message
+        return None if stale else child
 
     async def _try_again(self, child: _Child) -> bool:
         if self._flags.backoff is None:
@@ -302,6 +303,8 @@ class SupervisorServer(GenServer[None]):
         await self._stop_group(self._group(child), spare=child)
         failed = await self._start_group(child)
         if failed is not None:
+            if child.status is _Status.RESTARTING:  # one before it failed: that one is tried again
+                self._take_off(child)
             self._mark_restarting(failed)
             self.pid.send(failed.attempt)
 
@@ -340,7 +343,7 @@ class SupervisorServer(GenServer[None]):
 
     def _mark_restarting(self, child: _Child) -> None:
         child.status = _Status.RESTARTING
-        child.attempt = _TryAgain(child)
+        child.attempt = _TryAgain(child.spec.id)
 
     def _settle_wait(self, child: _Child) -> None:
         child.attempt = None

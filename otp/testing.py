@@ -17,7 +17,7 @@ import asyncio
 import math
 import selectors
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from random import Random
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class Handle:
 
     def call(self, request: object, timeout_s: float | None = 5.0) -> Any:
         """Call and run until the answer is there; virtual time passes if the server waits."""
-        return self.virtual.run(_awaited(self.pid.call(request, timeout_s)))
+        return self.virtual.run(self.pid.call(request, timeout_s))
 
     def exit(self, reason: object) -> None:
         """Send an exit signal."""
@@ -112,14 +112,14 @@ class VirtualRuntime:
         self._loop.run_forever()
         self._selector.now = self._selector.until
 
-    def run(self, coro: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Run plain asyncio code to its end, letting time pass as it needs.
+    def run(self, awaitable: Awaitable[ResultT]) -> ResultT:
+        """Run plain asyncio code or a call to its end, letting time pass as it needs.
 
         Raises:
             OtpError: nothing is left that could ever wake it.
         """
         self._selector.until = math.inf
-        task = self._loop.create_task(coro)
+        task = self._loop.create_task(_awaited(awaitable))
         task.add_done_callback(lambda _: self._loop.stop())
         self._loop.run_forever()
         if not task.done():
@@ -136,8 +136,8 @@ class VirtualRuntime:
         self._loop.close()
 
 
-async def _awaited(call: Any) -> Any:
-    return await call
+async def _awaited(awaitable: Awaitable[ResultT]) -> ResultT:
+    return await awaitable
 
 
 class _VirtualSelector(selectors.SelectSelector):

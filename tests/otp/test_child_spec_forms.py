@@ -19,6 +19,7 @@ from otp import (
     StartError,
     Supervisor,
     SupervisorFlags,
+    SupervisorFlagsError,
     dynamic_supervisor,
     supervisor,
 )
@@ -168,6 +169,7 @@ def test_significant_child_is_refused_where_nothing_shuts_down(lab):
         ({"strategy": "one_for_none"}, ("invalid_strategy", "one_for_none")),
         ({"intensity": -1}, ("invalid_intensity", -1)),
         ({"period_s": 0}, ("invalid_period", 0)),
+        ({"period": 5}, ("invalid_period", 5)),  # not silently 5.0 s, the default
         ({"auto_shutdown": "now"}, ("invalid_auto_shutdown", "now")),
     ],
 )
@@ -189,6 +191,26 @@ def test_check_of_something_that_is_no_list_is_refused(forms):
         supervisor.check_childspecs(forms)
 
     assert caught.value.fault == ("badarg", forms)
+
+
+def test_mapping_with_a_shutdown_that_has_no_unit_is_refused():
+    with pytest.raises(ChildSpecError, match=r"'a': .* shutdown_s") as caught:
+        supervisor.child_spec({"id": "a", "start": Ignore, "shutdown": "brutal_kill"})
+
+    assert caught.value.fault == ("invalid_shutdown", "brutal_kill")
+
+
+@pytest.mark.parametrize("children", [Ignore, "a", {"id": "a"}])
+def test_children_that_are_no_list_are_refused_at_once(children):
+    with pytest.raises(ChildSpecError, match="no list of specs"):
+        Supervisor(children=children)
+
+
+def test_error_about_a_word_names_the_members_to_choose_from():
+    with pytest.raises(ChildSpecError, match=r"'transient', only .*Restart\.TRANSIENT"):
+        ChildSpec("a", Ignore, restart="transient")
+    with pytest.raises(SupervisorFlagsError, match=r"'one_for_all', only .*Strategy\.ONE_FOR_ALL"):
+        SupervisorFlags(strategy="one_for_all")
 
 
 # Classes.

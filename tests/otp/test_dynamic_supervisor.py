@@ -20,11 +20,13 @@ from otp import (
     StartChildError,
     Started,
     StartError,
+    SupervisorError,
     SupervisorFlagsError,
     SupervisorReport,
     dynamic_supervisor,
     gen_server,
     self_pid,
+    supervisor,
 )
 
 
@@ -530,6 +532,18 @@ def test_start_child_may_ask_for_the_info(lab):
     answer = lab.do(dynamic_supervisor.start_child_with_info(sup.pid, ChildSpec("a", start)))
 
     assert (answer.pid, answer.info) == (lab.pids[0], "info")
+
+
+@pytest.mark.parametrize(
+    "ask", [supervisor.restart_child, supervisor.delete_child, supervisor.get_childspec]
+)
+def test_call_that_goes_by_id_is_refused_and_harms_nobody(lab, ask):
+    sup = lab.start_dynamic()
+    child = lab.add(sup, lab.spec("a"))
+
+    with pytest.raises(SupervisorError, match="go by pid"):
+        lab.do(ask(sup.pid, "a"))
+    assert child.is_alive()
 
 
 def test_which_child_of_a_dynamic_supervisor_goes_by_pid(lab):

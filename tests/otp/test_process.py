@@ -579,3 +579,15 @@ def test_filter_that_raises_ends_the_receiver_and_not_the_sender(runtime):
 
     assert isinstance(pid.exit_reason.error, TypeError)
     assert sender.is_alive()
+
+
+@pytest.mark.parametrize("left", [SystemExit, KeyboardInterrupt])
+def test_exit_of_the_program_leaves_the_loop_and_ends_its_process(runtime, left):
+    async def leaves():
+        raise left
+
+    pid = runtime.runtime.spawn(leaves)
+
+    with pytest.raises(left):
+        runtime.run_until_idle()
+    assert isinstance(pid.exit_reason.error, left)

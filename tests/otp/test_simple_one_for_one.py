@@ -307,6 +307,18 @@ def test_counts_of_many_children_agree_with_the_list(lab, simple, kind):
         assert [info.type for info in infos] == [kind] * number
 
 
+def test_child_terminated_while_restarting_is_counted_no_longer(lab, simple):
+    sup = simple(intensity=10**6)
+    child = add(lab, sup, "a")
+    lab.fates["a"] = ["fail"] * 10**6
+    child.exit_signal(None, "kill")
+    lab.do(supervisor.terminate_child(sup.pid, child))
+    add(lab, sup, "b")
+
+    counts = lab.do(supervisor.count_children(sup.pid))
+    assert (counts.active, counts.workers) == (1, 1)
+
+
 # Stopping.
 
 

@@ -19,6 +19,7 @@ from otp import (
     Strategy,
     gen_server,
     supervisor,
+    sys,
 )
 
 Known = namedtuple("Known", "pid")
@@ -212,6 +213,55 @@ def test_only_the_member_that_failed_counts_as_restarting(lab):
     seen, again = lab.do(look())
     assert seen == [("c", None, False), ("b", None, False), ("a", None, True)]
     assert again is lab.pids[3]
+
+
+def test_only_the_member_whose_start_failed_is_shown_restarting(lab):
+    # A call that waits behind the stopping of b is served before the next attempt. The same on a BEAM.
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=5)
+    c = lab.pid(sup, "c")
+    lab.fates["a"] = ["fail"]
+
+    async def look():
+        lab.runtime.runtime.exit(c, "kill")
+        infos = await supervisor.which_children(sup.pid)
+        return {info.id: info.restarting for info in infos}
+
+    assert lab.do(look()) == {"a": True, "b": False, "c": False}
+
+
+def test_retry_of_an_earlier_failure_serves_a_later_one(lab):
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.REST_FOR_ONE, intensity=5)
+    a, c = lab.pid(sup, "a"), lab.pid(sup, "c")
+    lab.do(sys.suspend(sup.pid))
+    lab.end(c, "kill")
+    lab.end(a, "kill")
+    lab.fates["c"] = ["fail", "fail"]  # alone, and with its group: two retries are in the mailbox
+
+    async def look():
+        await sys.resume(sup.pid)
+        infos = await supervisor.which_children(sup.pid)  # comes between the two
+        return {info.id: info.restarting for info in infos}
+
+    assert lab.do(look()) == {"a": False, "b": False, "c": False}
+    assert sup.is_alive()
+
+
+def test_crashed_child_can_be_started_when_the_retried_one_was_terminated(lab):
+    specs = [lab.spec("a"), lab.spec("b", stop_s=1.0), lab.spec("c")]
+    sup = lab.start(*specs, strategy=Strategy.ONE_FOR_ALL, intensity=5)
+    c = lab.pid(sup, "c")
+    lab.fates["a"] = ["fail"]
+
+    async def end_the_attempts():
+        lab.runtime.runtime.exit(c, "kill")
+        await supervisor.terminate_child(sup.pid, "a")
+
+    lab.do(end_the_attempts())
+    assert lab.children(sup) == {"a": None, "b": None, "c": None}
+    lab.do(supervisor.restart_child(sup.pid, "c"))
+    assert lab.pid(sup, "c").is_alive()
 
 
 @pytest.mark.otp("supervisor_SUITE", "rest_for_one")

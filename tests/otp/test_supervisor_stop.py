@@ -52,6 +52,17 @@ def test_child_that_stops_too_slowly_is_killed_and_reported(lab):
     assert lab.labels() == ["shutdown_error slow"]
 
 
+def test_child_without_time_to_stop_may_still_end_at_once(lab):
+    lab.start(
+        lab.spec("quick", shutdown_s=0), lab.spec("slow", stop_s=0.1, shutdown_s=0), name="top"
+    )
+    quick, slow = lab.pids
+    lab.runtime.runtime.exit(lab.runtime.runtime.whereis("top"), "shutdown")
+    lab.runtime.run_until_idle()
+
+    assert (quick.exit_reason, slow.exit_reason) == ("shutdown", "killed")
+
+
 @pytest.mark.otp("supervisor_SUITE", "sup_stop_brutal_kill")
 def test_brutal_kill_child_ends_with_killed_unreported(lab):
     sup = lab.start(lab.spec("a"), lab.spec("b", shutdown_s=BRUTAL_KILL))

@@ -17,6 +17,7 @@ from otp import (
     register,
     self_pid,
     send,
+    send_after,
     spawn,
     start_timer,
     timer,
@@ -40,6 +41,15 @@ async def drain(timeout_s=0.0):
     while self_pid().queue_length():
         got.append(await receive())
     return got
+
+
+def test_negative_time_fires_at_once(inside):
+    async def body():
+        send_after(self_pid(), -1.0, "plain")
+        timer.send_after(-1.0, self_pid(), "of the module")
+        return await drain()
+
+    assert inside(body) == ["plain", "of the module"]
 
 
 def test_start_timer_names_itself_in_its_message(inside):
