@@ -7,9 +7,10 @@ tuple is made four times as fast as an object, which was a third of the time of 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar
 
 __all__ = [
+    "KEPT",
     "PLAIN",
     "TIMEOUT",
     "Action",
@@ -27,7 +28,9 @@ __all__ = [
     "Stop",
     "StopReply",
     "Timeout",
+    "is_action",
     "is_no_state",
+    "parts",
 ]
 
 TIMEOUT: Final = "timeout"  # what handle_info gets for a `Timeout` without a message
@@ -125,12 +128,24 @@ def NoReply(state: StateT, action: Action | None = None) -> NoReplied[StateT]:
     return ("noreply", state) if action is None else ("noreply", state, action)
 
 
+class _Kept:
+    """The state of a `Stop` that gives none: it stays as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "KEPT"
+
+
+KEPT: Final[Any] = _Kept()
+
+
 class Stop(Generic[StateT]):
-    """End with `reason`; `init` gives no state."""
+    """End with `reason`; from `init`, or where the state stays as it is, without one."""
 
     __slots__ = ("reason", "state")
 
-    def __init__(self, reason: object, state: StateT | None = None) -> None:
+    def __init__(self, reason: object, state: StateT = KEPT) -> None:
         self.reason = reason
         self.state = state
 
@@ -151,17 +166,33 @@ Result = NoReplied[StateT] | Stop[StateT]
 InitSpecial = Ok[StateT] | Ignore | Stop[Any]
 
 
+def parts(result: object) -> tuple[str, Any, Any, Action | None] | None:
+    """Give word, value, state and action of a `Reply` or `NoReply`; None for anything else, also if the action is none."""
+    match result:
+        case ("noreply" as word, state):
+            return (word, None, state, None)
+        case ("noreply" as word, state, action) if is_action(action):
+            return (word, None, state, action)
+        case ("reply" as word, value, state):
+            return (word, value, state, None)
+        case ("reply" as word, value, state, action) if is_action(action):
+            return (word, value, state, action)
+    return None
+
+
+def is_action(action: object) -> TypeGuard[Action | None]:
+    """Tell whether `action` is one that can be done, or None."""
+    return type(action) in _ACTIONS and (not isinstance(action, Timeout) or action.is_time())
+
+
 def is_no_state(result: object) -> bool:
     """Tell whether init returned what only other callbacks may, or an action that is none.
 
     A state that looks like a `Reply` or `NoReply` is returned as `Ok(state)`.
     """
     if type(result) is Ok:
-        return type(result.action) not in _ACTIONS
-    if type(result) is tuple:
-        return len(result) in {2, 3, 4} and type(result[0]) is str and result[0] in _WORDS
-    return type(result) is StopReply
+        return not is_action(result.action)
+    return type(result) is StopReply or (type(result) is tuple and parts(result) is not None)
 
 
-_WORDS: Final = frozenset({"noreply", "reply"})
 _ACTIONS: Final = frozenset({type(None), Continue, Timeout, Hibernate})

@@ -90,6 +90,11 @@ class _DynamicSupervisorServer(DynamicServer):
         super().__init__(supervisor)
         self._supervisor = supervisor
 
+    @property
+    def callback_module(self) -> object:
+        """What reports name."""
+        return self._supervisor
+
     def init(self) -> Ignore | Stop[None] | None:
         try:
             value: object = self._supervisor.init()

@@ -62,7 +62,7 @@ from otp.requests import (
 )
 from otp.runtime import Runtime
 from otp.server_process import ServerPid, SleepyPid
-from otp.start_limit import limit_init, monitor_start
+from otp.start_limit import limit_init, monitor_start, startable
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -204,14 +204,18 @@ def start_link(
         OtpError: no process calls.
     """
     parent = self_process()
-    return limit_init(server.start_in(parent.runtime, parent=parent, name=name), timeout_s)
+    return limit_init(
+        startable(server).start_in(parent.runtime, parent=parent, name=name), timeout_s
+    )
 
 
 def start(
     server: GenServer[Any], *, name: Name | None = None, timeout_s: float | None = None
 ) -> Pid:
     """Start `server` without a link; otherwise as `start_link`."""
-    return limit_init(server.start_in(self_process().runtime, parent=None, name=name), timeout_s)
+    return limit_init(
+        startable(server).start_in(self_process().runtime, parent=None, name=name), timeout_s
+    )
 
 
 def start_monitor(

@@ -70,7 +70,7 @@ from otp.requests import (
     wait_response,
 )
 from otp.runtime import Runtime
-from otp.start_limit import limit_init, monitor_start
+from otp.start_limit import limit_init, monitor_start, startable
 from otp.waiting import From, self_process
 
 __all__ = [
@@ -210,7 +210,9 @@ def start_link(
         OtpError: no process calls.
     """
     parent = self_process()
-    return limit_init(machine.start_in(parent.runtime, parent=parent, name=name), timeout_s)
+    return limit_init(
+        startable(machine).start_in(parent.runtime, parent=parent, name=name), timeout_s
+    )
 
 
 def start(
@@ -218,7 +220,7 @@ def start(
 ) -> Pid:
     """Start `machine` without a link; otherwise as `start_link`."""
     runtime = self_process().runtime
-    return limit_init(machine.start_in(runtime, parent=None, name=name), timeout_s)
+    return limit_init(startable(machine).start_in(runtime, parent=None, name=name), timeout_s)
 
 
 def start_monitor(

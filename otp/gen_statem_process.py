@@ -240,7 +240,7 @@ class StatemPid(ServerPid):
         self.engine.trace("terminate", reason, self.engine.state)
         super()._ended(reason, envelope)
 
-    def _report(self, reason: object, envelope: Any) -> None:
+    def _report(self, reason: object, envelope: Any, callback: str | None) -> None:
         self.runtime.reports.send(self.engine.report(reason))
         self.report_crash(self.initial_call, reason)
 

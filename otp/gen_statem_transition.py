@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from otp.callback_results import Stop
+from otp.callback_results import KEPT, Stop
 from otp.gen_statem_results import (
     CAST,
     INFO,
@@ -105,8 +105,7 @@ class Transition:
             case KeepStateAndData() | RepeatStateAndData():
                 self.enters = isinstance(result, RepeatStateAndData)
             case Stop():
-                # A Stop without data keeps them; None as data is the same here.
-                self.data = self.data if result.state is None else result.state
+                self.data = self.data if result.state is KEPT else result.state
                 raise Ending(result.reason)
             case StopAndReply():
                 self._stop_and_reply(result)

@@ -21,6 +21,7 @@ from otp.address import Name
 from otp.envelope import IDLE, READY, SYSTEM, Envelope
 from otp.erlang import monitor
 from otp.errors import (
+    CallError,
     CallingSelfError,
     CallTimeoutError,
     ExitError,
@@ -28,7 +29,7 @@ from otp.errors import (
     OtpError,
     StartError,
 )
-from otp.exit_reason import KILL, NORMAL
+from otp.exit_reason import KILL, NOPROC, NORMAL
 from otp.plain_process import Body, Leave, PlainPid
 from otp.process import Pid, Ref
 from otp.report_text import format_report as format  # noqa: A004 - OTP's name
@@ -226,17 +227,25 @@ async def stop(dest: Pid | Name, reason: object = NORMAL, timeout_s: float | Non
     if timeout_s is not None and timeout_s < 0:
         raise ValueError(f"timeout_s is {timeout_s}, below zero")
     pid = dest if isinstance(dest, Pid) else self_process().runtime.whereis(dest)
+    asked = ("stop", reason)
     if pid is None or not pid.is_alive():
-        raise NoProcessError(dest, ("stop", reason))
+        raise _plain(NoProcessError(dest, asked), NOPROC)
     if pid is here.process:
-        raise CallingSelfError(dest, ("stop", reason))
+        where = ("sys", "terminate", (pid, reason, timeout_s))
+        raise _plain(CallingSelfError(dest, asked), ("calling_self", where))
     wait = ExitWait(pid)
     pid.post(Envelope((SYSTEM, ("terminate", reason), From(pid.runtime, pid, reason))))
     actual = await wait.within(timeout_s)
     if wait.timed_out:
-        raise CallTimeoutError(dest, ("stop", reason))
+        raise _plain(CallTimeoutError(dest, asked), "timeout")
     if actual != reason:
         raise ExitError(actual)
+
+
+def _plain(error: CallError, reason: object) -> CallError:
+    """Give the error of a `stop` the reason that OTP's has, which names no call."""
+    error.reason = reason
+    return error
 
 
 def _spawn(body: Body, args: tuple[object, ...], *, link: bool = False) -> ProcPid:

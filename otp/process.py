@@ -208,8 +208,11 @@ class Pid:
         """
         if here.process is self:
             raise CallingSelfError(self, request)
-        if timeout_s is not None and not timeout_s >= 0.0:  # also nan
-            raise ValueError(f"timeout_s is {timeout_s}, not a time from 0")
+        try:
+            if timeout_s is not None and not timeout_s >= 0.0:  # also nan
+                raise ValueError(f"timeout_s is {timeout_s}, not a time from 0")
+        except TypeError:
+            raise TypeError(f"timeout_s is {timeout_s!r:.200}, not a number of seconds") from None
         runtime = self.runtime
         call = _blank(From)
         From.__init__(call, runtime, self, request)

@@ -24,6 +24,7 @@ from otp.exit_reason import NOPROC
 from otp.plain_process import Body, PlainPid
 from otp.process import Pid
 from otp.reports import ReportBus
+from otp.start_limit import startable
 from otp.timers import TimerQueue, TimerRef
 from otp.waiting import ExitWait, From, here
 
@@ -134,8 +135,9 @@ class Runtime:
 
         Raises:
             StartError: init refused, raised, or the name is taken.
+            TypeError: `server` is a class, or cannot be started.
         """
-        return server.start_in(self, parent=None, name=name)
+        return startable(server).start_in(self, parent=None, name=name)
 
     async def start_wait(self, server: Startable, name: Name | None = None) -> Pid:
         """Start `server` and wait for an `init` that is a coroutine; raises as `start`."""

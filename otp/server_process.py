@@ -19,8 +19,10 @@ from typing import Any, Final, Protocol
 
 from otp import sys_process
 from otp.callback_results import (
+    KEPT,
     PLAIN,
     TIMEOUT,
+    Action,
     Continue,
     Hibernate,
     Ignore,
@@ -28,7 +30,9 @@ from otp.callback_results import (
     Stop,
     StopReply,
     Timeout,
+    is_action,
     is_no_state,
+    parts,
 )
 from otp.envelope import (
     CALL,
@@ -116,8 +120,8 @@ class ServerPid(Pid):
 
     @property
     def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
-        """Name the server's class."""
-        return type(self.server).__qualname__
+        """Name the class with the callbacks."""
+        return type(getattr(self.server, "callback_module", self.server)).__qualname__
 
     def begin(self) -> None:
         """Run init in the starter's turn.
@@ -157,7 +161,10 @@ class ServerPid(Pid):
         self.timeout = None
         server.pid = self
         try:
-            self._settle(self._act(action))
+            if is_action(action):
+                self._settle(self._act(action))
+            else:
+                self._settle(self._terminate(("bad_return_value", action), state))
         except BaseException as error:  # noqa: BLE001 - the process loop
             self._crashed(error)
         if self.status == RUNNING:
@@ -341,7 +348,7 @@ class ServerPid(Pid):
         status = {"state": self.system_get_state(), "log": debug.events() if debug else ()}
         shown = sys_process.formatted(server, status)
         behaviour = getattr(server, "behaviour", "gen_server")
-        return behaviour, type(server).__qualname__, shown.pop("state"), shown
+        return behaviour, self.initial_call, shown.pop("state"), shown
 
     # The slow path: everything but a plain NoReply or Reply.
 
@@ -369,23 +376,20 @@ class ServerPid(Pid):
         kind = envelope[0]
         if kind == INIT:
             return self._after_init(result)
-        if type(result) is tuple and result:
-            if result[0] == "reply" and kind == CALL and 3 <= len(result) <= 4:
-                envelope[2].reply(result[1])
-                return self._go_on(*result[2:])
-            if result[0] == "noreply" and 2 <= len(result) <= 3:
-                if kind == CALL:
-                    self.owe(envelope[2])
-                return self._go_on(*result[1:])
+        known = parts(result)
+        if known is not None and (known[0] == "noreply" or kind == CALL):
+            word, value, self.state, action = known
+            if word == "reply":
+                envelope[2].reply(value)
+            elif kind == CALL:
+                self.owe(envelope[2])
+            return self._act(action)
         if type(result) is Stop:
-            return self._terminate(result.reason, result.state)
+            state = self.state if result.state is KEPT else result.state
+            return self._terminate(result.reason, state)
         if type(result) is StopReply and kind == CALL:
             return self._terminate(result.reason, result.state, envelope[2], result.value)
         return self._terminate(("bad_return_value", result), self.state)
-
-    def _go_on(self, state: Any, action: Any = None) -> Any:
-        self.state = state
-        return self._act(action)
 
     def _after_init(self, result: Any) -> Any:
         if type(result) is Stop:
@@ -407,25 +411,19 @@ class ServerPid(Pid):
         self.state = result.state
         return self._act(result.action)
 
-    def _act(self, action: Any) -> Any:
+    def _act(self, action: Action | None) -> Any:
         self.envelope = None
         if action is None:
             return PARKED
-        if type(action) is Continue:
+        if isinstance(action, Continue):
             self.envelope = Envelope((CONTINUE, action.term))
             return self.server.handle_continue(action.term, self.state)
-        if type(action) is Timeout:
-            return self._start_timeout(action)
-        if type(action) is Hibernate:
-            result = self._start_timeout(action)
-            if result is PARKED and self.mailbox is None:
-                self.timeout = _Hibernation(self.timeout)
-            return result
-        return self._terminate(("bad_return_value", action), self.state)
+        result = self._start_timeout(action)
+        if isinstance(action, Hibernate) and result is PARKED and self.mailbox is None:
+            self.timeout = _Hibernation(self.timeout)
+        return result
 
     def _start_timeout(self, action: Timeout) -> Any:
-        if not action.is_time():
-            return self._terminate(("bad_return_value", action), self.state)
         after_s = action.after_s - (self.runtime.clock() if action.absolute else 0.0)
         if action.message is not PLAIN and after_s <= 0:
             self.envelope = Envelope((INFO, action.message))
@@ -489,7 +487,9 @@ class ServerPid(Pid):
     def _ended(self, reason: object, envelope: Envelope) -> None:
         from_, value, last = envelope[2:]
         if not is_clean(reason):
-            self._report(reason, last)
+            callback = None if last is None else _CALLBACKS.get(last[0])
+            # Another reason than terminate was called with: it is terminate's own failure.
+            self._report(reason, last, callback if reason is envelope[1] else "terminate")
         if from_ is not None:
             from_.reply(value)
         self.finish(reason)
@@ -524,7 +524,7 @@ class ServerPid(Pid):
             self.unlink(self.parent)
         self.finish(reason)
 
-    def _report(self, reason: object, envelope: Any) -> None:
+    def _report(self, reason: object, envelope: Any, callback: str | None) -> None:
         system = self.rare.system
         status = {
             "state": self.state,
@@ -542,7 +542,7 @@ class ServerPid(Pid):
                 reason=shown["reason"],
                 reason_text=bounded_text(shown["reason"]),
                 log=sys_process.texts(shown["log"]),
-                callback=_CALLBACKS.get(envelope[0]) if envelope else None,
+                callback=callback,
                 label=self.rare.label,
             )
         )

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from otp.bounded_text import bounded_text
 from otp.errors import StartError
 from otp.exit_reason import KILLED
 from otp.process import Pid, Ref
 from otp.waiting import self_process
 
-__all__ = ["limit_init", "monitor_start"]
+__all__ = ["limit_init", "monitor_start", "startable"]
+
+AnyT = TypeVar("AnyT")
+
+
+def startable(instance: AnyT) -> AnyT:
+    """Give `instance` back if it can be started.
+
+    Raises:
+        TypeError: it is a class, or nothing of the kind.
+    """
+    if isinstance(instance, type):
+        raise TypeError(f"an instance is started, not a class: {instance.__qualname__}(…)")
+    if not hasattr(instance, "start_in"):
+        raise TypeError(
+            f"{bounded_text(instance)} is no behaviour's instance and cannot be started"
+        )
+    return instance
 
 
 class _StartLimit:

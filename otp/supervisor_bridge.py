@@ -94,6 +94,11 @@ class _BridgeServer(GenServer[_Bridged]):
     def __init__(self, bridge: SupervisorBridge[Any]) -> None:
         self._bridge = bridge
 
+    @property
+    def callback_module(self) -> object:
+        """What reports name."""
+        return self._bridge
+
     async def init(self) -> _Bridged | Ignore | Stop[Any]:
         self.trap_exit()
         self._bridge.pid = self.pid

@@ -124,6 +124,11 @@ class SupervisorServer(GenServer[None]):
         self._window = RestartWindow(1, 5.0)
         self._random = Random()
 
+    @property
+    def callback_module(self) -> object:
+        """What reports name."""
+        return self._supervisor
+
     async def init(self) -> Ok[None] | Ignore | Stop[Any] | None:
         self.trap_exit()
         try:

@@ -112,6 +112,9 @@ class From(Waiter):
         self.timer: TimerRef | None = None
         self.waiting_at: Pid | None = None  # the server that took the call and has not answered yet
 
+    def __repr__(self) -> str:
+        return f"<call to {self.server!r}>"
+
     def __await__(self) -> Generator[Any, Any, Any]:
         if not self.done:
             process = here.process

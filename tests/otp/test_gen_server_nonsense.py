@@ -8,6 +8,7 @@ import pytest
 from otp import (
     CallError,
     Continue,
+    DynamicSupervisor,
     GenServer,
     Hibernate,
     Ignore,
@@ -18,9 +19,12 @@ from otp import (
     StartError,
     Stop,
     StopReply,
+    Supervisor,
     Timeout,
     format_report,
     gen_server,
+    gen_statem,
+    proc_lib,
 )
 from otp.requests import send_request
 
@@ -142,7 +146,7 @@ def test_time_that_is_none_is_a_bad_return_value(runtime, kind, after_s, message
     with pytest.raises(CallError) as caught:
         server.call(NoReply(None, action))
 
-    assert caught.value.cause == ("bad_return_value", action)
+    assert caught.value.cause == ("bad_return_value", NoReply(None, action))
 
 
 @pytest.mark.parametrize("dest", [None, 5, ("a", "b"), ["name"]], ids=str)
@@ -177,3 +181,87 @@ def test_call_with_no_time_is_refused_and_not_sent(runtime, timeout_s):
         server.call(Stop("handled", None), timeout_s)
 
     assert server.is_alive()
+
+
+def test_bad_action_is_reported_with_callback_message_and_the_whole_value(runtime, reports):
+    answer = Reply("never sent", "new state", 5.0)
+    server = runtime.start(Says("old state"))
+    with pytest.raises(CallError) as caught:
+        server.call(answer)
+
+    assert caught.value.cause == ("bad_return_value", answer)
+    (report,) = reports()
+    assert (report.callback, report.state) == ("handle_call", "'old state'")
+    assert "never sent" in report.last_message
+
+
+class FailsToTerminate(Says):
+    def terminate(self, reason, state):
+        raise ValueError("from terminate")
+
+
+def test_report_names_terminate_when_that_is_what_failed(runtime, reports):
+    server = runtime.start(FailsToTerminate())
+    server.cast(Stop("oops", None))
+    runtime.run_until_idle()
+
+    (report,) = reports()
+    assert report.callback == "terminate"
+    assert "from terminate" in report.reason_text
+
+
+def test_stop_without_a_state_ends_with_the_state_it_has(runtime):
+    seen = []
+
+    class Keeps(Says):
+        def terminate(self, reason, state):
+            seen.append(state)
+
+    for stop in (Stop("x"), Stop("x", None), Stop("x", "new")):
+        server = runtime.start(Keeps("kept"))
+        server.cast(stop)
+        runtime.run_until_idle()
+
+    assert seen == ["kept", None, "new"]
+
+
+@pytest.mark.parametrize("what", [Says, 42, None], ids=["class", "number", "nothing"])
+def test_only_an_instance_can_be_started(runtime, inside, what):
+    hint = r"an instance is started, not a class: Says" if what is Says else "cannot be started"
+
+    async def start_all():
+        for start in (
+            runtime.runtime.start,
+            gen_server.start,
+            gen_server.start_link,
+            gen_statem.start,
+        ):
+            with pytest.raises(TypeError, match=hint):
+                start(what)
+
+    inside(start_all)
+
+
+def test_time_of_a_call_that_is_no_number_is_named(runtime):
+    server = runtime.start(Says())
+    with pytest.raises(TypeError, match="timeout_s is '5', not a number of seconds"):
+        server.pid.call("x", "5")
+
+
+def test_call_is_shown_by_whom_it_is_to(runtime):
+    server = runtime.start(Says(), "it")
+    server.pid.call(NoReply(None), None)
+    call = server.pid.call("x", None)
+    assert repr(call) == "<call to <1 it>>"
+
+
+def test_supervisor_is_named_by_its_class_in_reports(runtime):
+    class Shop(Supervisor):
+        pass
+
+    class Stock(DynamicSupervisor):
+        pass
+
+    pids = [runtime.start(each).pid for each in (Shop(), Stock())]
+
+    assert [proc_lib.initial_call(pid).rpartition(".")[2] for pid in pids] == ["Shop", "Stock"]

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from otp import (
+    CallingSelfError,
     CallTimeoutError,
     CrashReport,
     Down,
@@ -21,6 +22,7 @@ from otp import (
     register,
     self_pid,
     send,
+    spawn,
     sys,
     trap_exit,
 )
@@ -391,3 +393,27 @@ def test_label_of_a_server_is_in_both_its_reports(runtime):
     assert labels == ["pump 7"] * 2
     texts = [proc_lib.format(each) for each in seen]
     assert all("pump 7" in text for text in texts)
+
+
+def test_reason_of_a_failed_stop_is_plain_as_in_otp(inside):
+    async def body():
+        reasons = []
+        dead = spawn(ends_at_once)
+        await dead.runtime.exited(dead)
+        for dest in (dead, "nobody"):
+            with pytest.raises(NoProcessError) as caught:
+                await proc_lib.stop(dest)
+            reasons.append(caught.value.reason)
+        with pytest.raises(CallingSelfError) as self_called:
+            await proc_lib.stop(self_pid())
+        return reasons, self_called.value.reason == (
+            "calling_self",
+            ("sys", "terminate", (self_pid(), "normal", None)),
+        )
+
+    async def ends_at_once():
+        pass
+
+    reasons, own_is_plain = inside(body)
+    assert reasons == ["noproc", "noproc"]
+    assert own_is_plain
