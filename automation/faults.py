@@ -1,15 +1,19 @@
-"""How driver errors and exit reasons are named in reports."""
+"""How driver errors and exit reasons are named in reports: whatever a driver says, in a bounded text."""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from drivers.contract import DriverError, NotStartedError
 from otp import Raised
 from rpc.messages import Fault
 
-__all__ = ["describe", "fault_kind", "fault_of", "reason_class", "reason_text"]
+__all__ = ["describe", "error_text", "fault_kind", "fault_of", "reason_class", "reason_text"]
 
+MAX_TEXT: Final = (
+    2000  # characters of what a driver says: it goes into reports, the journal and tables
+)
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -20,12 +24,22 @@ def fault_kind(error: BaseException) -> str:
 
 def fault_of(error: DriverError) -> Fault:
     """Say in a report why a command did not run."""
-    return Fault(fault_kind(error), str(error), isinstance(error, NotStartedError))
+    return Fault(fault_kind(error), error_text(error), isinstance(error, NotStartedError))
+
+
+def error_text(error: object) -> str:
+    """Give what `error` says, bounded; it may be a driver's own class, whose text may even fail."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - a driver's `__str__`
+        return f"<its text cannot be had: {type(second).__name__}>"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text)} characters)"
 
 
 def describe(error: BaseException) -> str:
     """Put `error` into one line for people."""
-    return f"{fault_kind(error)}: {error}" if str(error) else fault_kind(error)
+    text = error_text(error)
+    return f"{fault_kind(error)}: {text}" if text else fault_kind(error)
 
 
 def reason_class(reason: object) -> str:
@@ -36,7 +50,7 @@ def reason_class(reason: object) -> str:
         case (str(kind), *_):
             return kind
         case _:
-            return str(reason)
+            return error_text(reason)
 
 
 def reason_text(reason: object) -> str:
@@ -47,4 +61,4 @@ def reason_text(reason: object) -> str:
         case (str(kind), str(text)):
             return f"{kind}: {text}"
         case _:
-            return str(reason)
+            return error_text(reason)

@@ -21,7 +21,7 @@ from typing import Literal
 
 from automation.driver_pool import Opened, Unavailable
 from automation.execution import GRACE_S, contained, not_applied, run_command, settle_command, waits
-from automation.faults import describe, fault_kind, fault_of, reason_class, reason_text
+from automation.faults import describe, error_text, fault_kind, fault_of, reason_class, reason_text
 from automation.mailbox import Hand
 from automation.resource_memory import ResourceMemory, State
 from automation.surroundings import Surroundings
@@ -311,7 +311,7 @@ class Resource(GenServer[ResourceMemory]):
         if isinstance(error, FinalError | NotStartedError):
             self._refused(memory, hand, error)
             return self._next(memory)
-        return Stop((fault_kind(error), str(error)), memory)
+        return Stop((fault_kind(error), error_text(error)), memory)
 
     def _applied(self, memory: ResourceMemory, hand: Hand, observation: object) -> None:
         assert isinstance(observation, Observation)
