@@ -11,9 +11,7 @@ from rpc.messages import Fault
 
 __all__ = ["describe", "error_text", "fault_kind", "fault_of", "reason_class", "reason_text"]
 
-MAX_TEXT: Final = (
-    2000  # characters of what a driver says: it goes into reports, the journal and tables
-)
+MAX_TEXT: Final = 2000  # characters; it goes into reports, the journal and tables
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

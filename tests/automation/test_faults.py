@@ -20,7 +20,7 @@ def test_text_of_a_driver_is_bounded_wherever_it_goes():
     for text in (
         fault_of(long).message,
         describe(long),
-        reason_text(Raised(long)),
+        reason_text(Raised(long, ())),
         reason_text("y" * 10_000_000),
         reason_class("z" * 10_000_000),
     ):
