@@ -61,7 +61,8 @@ from otp.requests import (
     wait_response,
 )
 from otp.runtime import Runtime
-from otp.server_process import ServerPid, SleepyPid
+from otp.server_process import ServerPid
+from otp.sleepy_process import SleepyPid
 from otp.start_limit import limit_init, monitor_start, startable
 from otp.waiting import From, self_process
 

@@ -56,11 +56,12 @@ from otp.exit_reason import NORMAL, is_clean, reason_of
 from otp.process import PARKED, Pid
 from otp.reports import ServerReport, bounded_text
 from otp.runtime import Runtime
+from otp.server_timeouts import Hibernation, TimeoutMessage
 from otp.sys_debug import Debug
 from otp.timers import TimerRef
 from otp.waiting import From, Starting, here, opened
 
-__all__ = ["Server", "ServerPid", "SleepyPid"]
+__all__ = ["Server", "ServerPid"]
 
 
 class Server(Protocol):
@@ -74,27 +75,6 @@ class Server(Protocol):
     def handle_info(self, message: Any, state: Any) -> Any: ...
     def handle_continue(self, term: Any, state: Any) -> Any: ...
     def terminate(self, reason: Any, state: Any) -> Any: ...
-
-
-class _TimeoutMessage:
-    __slots__ = ("message", "server")
-
-    def __init__(self, server: ServerPid, message: object) -> None:
-        self.server = server
-        self.message = message
-
-    def expired(self) -> None:
-        """The time of a `Timeout` with a message is up."""
-        self.server.time_is_up(self.message)
-
-
-class _Hibernation(TimerRef):
-    """Stands where a timeout does while the process hibernates; `timer` ends that with a message."""
-
-    __slots__ = ("timer",)
-
-    def __init__(self, timer: TimerRef | None = None) -> None:
-        self.timer = timer
 
 
 class ServerPid(Pid):
@@ -116,7 +96,7 @@ class ServerPid(Pid):
     @property
     def hibernated(self) -> bool:
         """Tell whether it waits for a message in hibernation; a system message does not end that."""
-        return type(self.timeout) is _Hibernation and self.status == IDLE
+        return type(self.timeout) is Hibernation and self.status == IDLE
 
     @property
     def initial_call(self) -> str:  # type: ignore[override]  # computed, to keep idle servers small
@@ -420,7 +400,7 @@ class ServerPid(Pid):
             return self.server.handle_continue(action.term, self.state)
         result = self._start_timeout(action)
         if isinstance(action, Hibernate) and result is PARKED and self.mailbox is None:
-            self.timeout = _Hibernation(self.timeout)
+            self.timeout = Hibernation(self.timeout)
         return result
 
     def _start_timeout(self, action: Timeout) -> Any:
@@ -431,7 +411,7 @@ class ServerPid(Pid):
         if self.mailbox is not None or after_s == INFINITY:
             return PARKED  # a waiting message cancels the timeout before it begins
         plain = action.message is PLAIN
-        target = self if plain else _TimeoutMessage(self, action.message)
+        target = self if plain else TimeoutMessage(self, action.message)
         self.timeout = self.runtime.timers.start(after_s, target)
         return PARKED
 
@@ -442,7 +422,7 @@ class ServerPid(Pid):
 
     def _cancel_timeout(self) -> None:
         timer, self.timeout = self.timeout, None
-        if type(timer) is _Hibernation:
+        if type(timer) is Hibernation:
             timer = timer.timer
         if timer is not None:
             self.runtime.timers.cancel(timer)
@@ -547,42 +527,6 @@ class ServerPid(Pid):
             )
         )
         self.report_crash(self.initial_call, reason)
-
-
-class SleepyPid(ServerPid):
-    """The process of a server with `hibernate_after_s`: idle so long, it hibernates."""
-
-    __slots__ = ()
-
-    def doze(self) -> None:
-        """The time is up."""
-        self.timeout = _Hibernation()
-
-    def run(self, limit: int) -> int:
-        """Handle up to `limit` messages."""
-        handled = super().run(limit)
-        self._await_doze()
-        return handled
-
-    def _rest(self) -> None:
-        super()._rest()
-        self._await_doze()
-
-    def _await_doze(self) -> None:
-        if self.status == IDLE and self.timeout is None:
-            after_s: float = self.server.hibernate_after_s  # type: ignore[attr-defined]  # that is why it has this class
-            self.timeout = self.runtime.timers.start(after_s, _Doze(self))
-
-
-class _Doze:
-    __slots__ = ("pid",)
-
-    def __init__(self, pid: SleepyPid) -> None:
-        self.pid = pid
-
-    def expired(self) -> None:
-        """Let the process hibernate."""
-        self.pid.doze()
 
 
 _INIT: Final = Envelope((INIT, None, None))
