@@ -101,7 +101,13 @@ def apply(
     elif plan.changes:
         console.write(f"Applied: revision {answer.revision}.")
     if wait_s is not None:
-        wait_until_ready(client, console, infrastructure, wait_s, aside)
+        try:
+            wait_until_ready(client, console, infrastructure, wait_s, aside)
+        except KeyboardInterrupt:
+            console.say(
+                f"no longer waiting; revision {answer.revision} is applied: cloudctl get pods"
+            )
+            raise
 
 
 def wait_until_ready(

@@ -7,6 +7,7 @@ import pty
 import re
 import resource
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -321,6 +322,20 @@ def test_apply_that_does_not_converge_exits_124(run, live, infra):
     assert ended.status == 124
     assert "4 of 4 resources are not ready after 0.3 s, in eu/a/rack-1" in ended.err
     assert live.orchestrator.revision == 2
+
+
+def test_apply_that_is_interrupted_while_it_waits_says_what_is_applied(run, live, infra):
+    live.orchestrator.resource_state = "synchronising"
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 2.0)
+    try:
+        ended = run("apply", infra, "-y", "--wait=60s")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert ended.status == 130
+    assert "no longer waiting; revision 2 is applied" in ended.err
 
 
 def test_apply_counts_resources_made_on_demand_in_both_figures(run, live, infra):
