@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -205,7 +206,7 @@ def test_file_that_was_tampered_with_is_found_by_its_own_tables(tmp_path, tamper
     store.commit([Accept((spec, spec), (), 0, 1.0)])
 
     def promise():
-        with SqliteReader(path, store.tag).replay(1) as replay:
+        with closing(SqliteReader(path, store.tag)) as reader, reader.replay(1) as replay:
             return verify(replay.events(), NOTHING, replay.units()).invariants[0]
 
     before = promise()
