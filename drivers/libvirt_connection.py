@@ -19,7 +19,7 @@ from drivers.contract import (
 )
 from drivers.libvirt_binding import libvirt
 
-__all__ = ["close_connection", "open_connection", "wrapped"]
+__all__ = ["close_connection", "open_connection", "version_of", "wrapped"]
 
 KEEPALIVE_INTERVAL_S = 1
 KEEPALIVE_MISSES = 3  # a call to a hung peer fails after about 4 s
@@ -73,6 +73,18 @@ def close_connection(connection: libvirt.virConnect) -> None:
         connection.close()
     except libvirt.libvirtError:
         return  # it was gone already
+
+
+def version_of(connection: libvirt.virConnect) -> int:
+    """Ask for the library's version: what is dead does not answer.
+
+    Raises:
+        UnreachableError: nobody answers.
+    """
+    try:
+        return int(connection.getLibVersion())
+    except libvirt.libvirtError as error:
+        raise wrapped(error, "libvirt", begun=False) from error
 
 
 def wrapped(error: libvirt.libvirtError, subject: str, *, begun: bool) -> DriverError:

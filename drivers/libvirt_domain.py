@@ -32,7 +32,7 @@ from drivers.contract import (
 )
 from drivers.libvirt_binding import libvirt
 from drivers.libvirt_change import Change, Domain, Target, normalised
-from drivers.libvirt_connection import close_connection, open_connection
+from drivers.libvirt_connection import close_connection, open_connection, version_of
 from drivers.parameters import check_step
 from drivers.threads import DeviceThreads
 
@@ -105,7 +105,8 @@ class LibvirtDriver(Driver):
         self._running: dict[str, str] = {}  # path to the key whose call has not returned
 
     async def open(self, deadline_s: float) -> None:
-        await self._look("open", lambda _connection: None, deadline_s)
+        # One call to it: a connection seems alive until the end of its peer has been noticed.
+        await self._look("open", version_of, deadline_s)
 
     async def close(self) -> None:
         self._threads.close()
@@ -113,7 +114,7 @@ class LibvirtDriver(Driver):
 
     async def probe(self) -> Health:
         try:
-            await self._look("probe", lambda connection: connection.getLibVersion(), 5.0)
+            await self._look("probe", version_of, 5.0)
         except UnreachableError:
             return Health.UNDETECTED
         except DriverError:
